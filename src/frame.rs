@@ -1,0 +1,68 @@
+//! A picture in memory: 8-bit RGB, rows from top to bottom. It knows nothing of where it came from.
+
+/// An 8-bit RGB picture, interleaved, without row padding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+impl Frame {
+    /// A black picture.
+    pub fn new(width: usize, height: usize) -> Self {
+        Self {
+            width,
+            height,
+            rgb: vec![0; width * height * 3],
+        }
+    }
+
+    /// Takes `rgb`, which must hold `width * height * 3` bytes; `None` otherwise.
+    pub fn from_rgb(width: usize, height: usize, rgb: Vec<u8>) -> Option<Self> {
+        (rgb.len() == width.checked_mul(height)?.checked_mul(3)?).then_some(Self {
+            width,
+            height,
+            rgb,
+        })
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The bytes, `[height, width, 3]`.
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
+    /// The bytes, `[height, width, 3]`, to draw on.
+    pub fn rgb_mut(&mut self) -> &mut [u8] {
+        &mut self.rgb
+    }
+
+    /// The pixel at column `x`, row `y`. Panics outside the picture.
+    pub fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
+        let start = (y * self.width + x) * 3;
+        [self.rgb[start], self.rgb[start + 1], self.rgb[start + 2]]
+    }
+
+    /// Sets the pixel at column `x`, row `y`. Panics outside the picture.
+    pub fn set_pixel(&mut self, x: usize, y: usize, rgb: [u8; 3]) {
+        let start = (y * self.width + x) * 3;
+        self.rgb[start..start + 3].copy_from_slice(&rgb);
+    }
+
+    /// Becomes `width` x `height`, keeping the buffer when it is large enough; the content is unspecified.
+    pub fn reshape(&mut self, width: usize, height: usize) {
+        self.width = width;
+        self.height = height;
+        self.rgb.resize(width * height * 3, 0);
+    }
+}

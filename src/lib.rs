@@ -1,0 +1,10 @@
+//! facemark: live facial landmarks on a CPU, from labelled faces to an overlay.
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod annotation;
+pub mod crop;
+pub mod frame;
+pub mod geometry;
+pub mod model;
+pub mod scheme;
