@@ -7,4 +7,5 @@ pub mod crop;
 pub mod frame;
 pub mod geometry;
 pub mod model;
+pub mod overlay;
 pub mod scheme;
