@@ -9,3 +9,5 @@ pub mod geometry;
 pub mod model;
 pub mod overlay;
 pub mod scheme;
+#[cfg(feature = "train")]
+pub mod train;

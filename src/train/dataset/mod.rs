@@ -1,0 +1,353 @@
+//! Labelled pictures in memory, whatever the format on disk: opening a set, what was skipped and why, and the mix of
+//! several sets. The formats have a file each; cropping and augmenting are not here.
+
+mod json_lines;
+mod picture;
+
+pub use picture::Picture;
+
+use crate::{
+    annotation::Split,
+    geometry::{FaceBox, Point},
+    scheme::Scheme,
+};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// What an example says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Label {
+    /// One face with its landmarks.
+    Landmarks {
+        /// Landmark layout.
+        scheme: Scheme,
+        /// The landmarks, in the picture.
+        points: Vec<Point>,
+        /// The face, in the picture.
+        face_box: FaceBox,
+    },
+    /// Every face of a picture.
+    Detection {
+        /// Faces; none: the picture shows no face.
+        boxes: Vec<FaceBox>,
+        /// Possible faces, neither right nor wrong to find.
+        ignore: Vec<FaceBox>,
+    },
+}
+
+/// One labelled picture (landmarks: one face of it).
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// The picture.
+    pub picture: Picture,
+    /// Index into [`Dataset::sets`].
+    pub set: usize,
+    /// Split.
+    pub split: Split,
+    /// Person or photo; splits never share one.
+    pub id: String,
+    /// Pixels of the source picture in one pixel of this one.
+    pub original_scale: f32,
+    /// Landmarks or boxes.
+    pub label: Label,
+}
+
+/// A set in a mix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetInfo {
+    /// The set's name.
+    pub name: String,
+    /// Part of the drawn examples that come from this set, relative to the other sets'; `None`: as many as it has
+    /// examples.
+    pub share: Option<f32>,
+    /// Weight of the set's landmarks in the loss.
+    pub weight: f32,
+}
+
+/// A record that was left out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Skipped {
+    /// Which one: file and line, or picture file.
+    pub item: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Labelled pictures of one or more sets.
+#[derive(Clone, Debug, Default)]
+pub struct Dataset {
+    /// The sets, in the order in which they were given.
+    pub sets: Vec<SetInfo>,
+    /// The usable examples.
+    pub examples: Vec<Example>,
+    /// Records that cannot be used. A record of another split or scheme than asked for is not counted.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Where data comes from and how much of it is drawn: one entry of a recipe's `data`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSource {
+    /// A folder or file in a known format, or `synthetic:SEED`.
+    pub path: String,
+    /// See [`SetInfo::share`].
+    #[serde(default)]
+    pub share: Option<f32>,
+    /// See [`SetInfo::weight`].
+    #[serde(default = "one")]
+    pub weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+impl DataSource {
+    /// The whole of `path` at weight 1.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            share: None,
+            weight: 1.0,
+        }
+    }
+}
+
+/// What to read of a data set.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// Only this split.
+    pub split: Option<Split>,
+    /// Landmark examples in this scheme only; `None` takes any.
+    pub scheme: Option<Scheme>,
+    /// Decoded pictures are kept in memory up to this many bytes a set; the rest is decoded at each use.
+    pub cache_bytes: usize,
+    /// Decode every picture once, so that a broken one is found now and not in the middle of a training.
+    pub check_pictures: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            split: None,
+            scheme: None,
+            cache_bytes: 3 << 30,
+            check_pictures: true,
+        }
+    }
+}
+
+/// Why a data set cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// The path does not exist or cannot be read.
+    #[error("{path}: cannot read the data set: {source}")]
+    Read {
+        /// File or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The path is no data set that a reader knows.
+    #[error("{path}: expected {expected}; found {found}")]
+    UnknownFormat {
+        /// File or folder.
+        path: PathBuf,
+        /// Formats that there are.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// Nothing in it can be used.
+    #[error("{path}: expected {expected}; found {found}")]
+    Empty {
+        /// File or folder.
+        path: PathBuf,
+        /// What was asked for.
+        expected: String,
+        /// What is there instead, with the first reason.
+        found: String,
+    },
+    /// A value that describes the data set is wrong.
+    #[error("data {data:?}: expected {expected}; found {found}")]
+    BadSource {
+        /// The source as given.
+        data: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+}
+
+/// What a reader makes of a path: all records it can read, whatever their split, before pictures are opened.
+#[derive(Debug, Default)]
+struct Records {
+    name: String,
+    examples: Vec<Example>,
+    skipped: Vec<Skipped>,
+}
+
+impl Records {
+    fn skip(&mut self, item: impl Into<String>, reason: impl ToString) {
+        let (item, reason) = (item.into(), reason.to_string());
+        tracing::warn!(%item, %reason, "skipped");
+        self.skipped.push(Skipped { item, reason });
+    }
+}
+
+impl Dataset {
+    /// Opens one set at full share.
+    ///
+    /// # Errors
+    /// See [`DatasetError`]; broken records and pictures are no errors but in [`Dataset::skipped`].
+    pub fn open(path: &str, options: &OpenOptions) -> Result<Self, DatasetError> {
+        Self::open_all(&[DataSource::new(path)], options)
+    }
+
+    /// Opens several sets.
+    ///
+    /// # Errors
+    /// See [`DatasetError`]; the first set that cannot be used at all.
+    pub fn open_all(sources: &[DataSource], options: &OpenOptions) -> Result<Self, DatasetError> {
+        let mut dataset = Self::default();
+        for source in sources {
+            dataset.add(source, options)?;
+        }
+        Ok(dataset)
+    }
+
+    fn add(&mut self, source: &DataSource, options: &OpenOptions) -> Result<(), DatasetError> {
+        for (value, name) in [
+            (source.share.unwrap_or(1.0), "share"),
+            (source.weight, "weight"),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(DatasetError::BadSource {
+                    data: source.path.clone(),
+                    expected: format!("a {name} that is not negative"),
+                    found: value.to_string(),
+                });
+            }
+        }
+        let mut records = read(source)?;
+        let (all, skipped_labels) = (records.examples.len(), records.skipped.len());
+        records.examples.retain(|example| wanted(example, options));
+        let chosen = records.examples.len();
+        if options.check_pictures {
+            load_pictures(&mut records, options.cache_bytes);
+        }
+        if records.examples.is_empty() {
+            return Err(DatasetError::Empty {
+                path: PathBuf::from(&source.path),
+                expected: describe(options),
+                found: match records.skipped.first() {
+                    Some(first) if chosen > 0 || all == 0 => format!(
+                        "{} unusable records, the first: {}: {}",
+                        records.skipped.len(),
+                        first.item,
+                        first.reason
+                    ),
+                    _ => format!(
+                        "{all} usable records of other splits or schemes and {skipped_labels} unusable ones"
+                    ),
+                },
+            });
+        }
+        let set = self.sets.len();
+        self.sets.push(SetInfo {
+            name: records.name,
+            share: source.share,
+            weight: source.weight,
+        });
+        for example in &mut records.examples {
+            example.set = set;
+        }
+        self.examples.append(&mut records.examples);
+        self.skipped.append(&mut records.skipped);
+        Ok(())
+    }
+
+    /// Bytes of the pictures kept in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.examples
+            .iter()
+            .filter_map(|example| example.picture.in_memory())
+            .map(|frame| frame.rgb().len())
+            .sum()
+    }
+}
+
+fn wanted(example: &Example, options: &OpenOptions) -> bool {
+    let scheme_fits = match (&example.label, options.scheme) {
+        (Label::Landmarks { scheme, .. }, Some(wanted)) => *scheme == wanted,
+        _ => true,
+    };
+    scheme_fits && options.split.is_none_or(|split| split == example.split)
+}
+
+fn describe(options: &OpenOptions) -> String {
+    let split = options.split.map_or("any", Split::name);
+    let scheme = options.scheme.map_or("any", Scheme::name);
+    format!("at least one usable example (split {split}, scheme {scheme})")
+}
+
+/// Decodes every picture on all cores. Those that fit in `cache_bytes` stay in memory, broken ones are skipped.
+fn load_pictures(records: &mut Records, cache_bytes: usize) {
+    let used = std::sync::atomic::AtomicUsize::new(0);
+    let failures: Vec<Option<String>> = records
+        .examples
+        .par_iter_mut()
+        .map(|example| example.picture.check_and_keep(&used, cache_bytes).err())
+        .collect();
+    let mut kept = Vec::with_capacity(records.examples.len());
+    for (example, failure) in std::mem::take(&mut records.examples)
+        .into_iter()
+        .zip(failures)
+    {
+        match failure {
+            None => kept.push(example),
+            Some(reason) => records.skip(example.picture.name(), reason),
+        }
+    }
+    records.examples = kept;
+}
+
+const FORMATS: &str = "a folder with annotations.jsonl";
+
+/// Finds the reader for a source by what is there.
+fn read(source: &DataSource) -> Result<Records, DatasetError> {
+    let path = Path::new(&source.path);
+    let unreadable = |error| DatasetError::Read {
+        path: path.to_owned(),
+        source: error,
+    };
+    let kind = std::fs::metadata(path).map_err(unreadable)?;
+    if kind.is_dir() && path.join(json_lines::FILE_NAME).exists() {
+        return json_lines::read(path);
+    }
+    Err(DatasetError::UnknownFormat {
+        path: path.to_owned(),
+        expected: FORMATS.to_owned(),
+        found: found_in(path, kind.is_dir()),
+    })
+}
+
+/// What a person would say is there, for errors.
+fn found_in(path: &Path, is_folder: bool) -> String {
+    if !is_folder {
+        return "a file of another kind".to_owned();
+    }
+    let mut names: Vec<String> = std::fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    match names.len() {
+        0 => "an empty folder".to_owned(),
+        count => format!("{count} entries such as {:?}", names[0]),
+    }
+}

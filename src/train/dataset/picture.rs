@@ -1,0 +1,89 @@
+//! Where an example's pixels come from: a file, or memory.
+
+use crate::frame::Frame;
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// An example's picture. Cloning shares the pixels.
+#[derive(Clone, Debug)]
+pub enum Picture {
+    /// Decoded at each use.
+    File(PathBuf),
+    /// In memory; `name` is the file it came from, or what it is.
+    Memory {
+        /// For messages.
+        name: String,
+        /// The pixels.
+        frame: Arc<Frame>,
+    },
+}
+
+impl Picture {
+    /// The file's path, or the picture's name.
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Memory { name, .. } => name.clone(),
+        }
+    }
+
+    /// The pixels, decoded now if need be.
+    ///
+    /// # Errors
+    /// In words: the file is missing, empty or broken.
+    pub fn load(&self) -> Result<Arc<Frame>, String> {
+        match self {
+            Self::File(path) => decode(path).map(Arc::new),
+            Self::Memory { frame, .. } => Ok(Arc::clone(frame)),
+        }
+    }
+
+    /// The pixels if they are in memory.
+    pub fn in_memory(&self) -> Option<&Arc<Frame>> {
+        match self {
+            Self::Memory { frame, .. } => Some(frame),
+            Self::File(_) => None,
+        }
+    }
+
+    /// Decodes the picture once and keeps it while all kept pictures together stay within `limit` bytes.
+    pub(super) fn check_and_keep(
+        &mut self,
+        used: &AtomicUsize,
+        limit: usize,
+    ) -> Result<(), String> {
+        let Self::File(path) = self else {
+            return Ok(());
+        };
+        let frame = decode(path)?;
+        let bytes = frame.rgb().len();
+        if used.fetch_add(bytes, Ordering::Relaxed) + bytes <= limit {
+            *self = Self::Memory {
+                name: path.display().to_string(),
+                frame: Arc::new(frame),
+            };
+        } else {
+            used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Decodes a picture file, by content and not by its name's ending.
+fn decode(path: &Path) -> Result<Frame, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot read: {error}"))?;
+    if bytes.is_empty() {
+        return Err("the file is empty (0 bytes)".to_owned());
+    }
+    let picture = image::load_from_memory(&bytes)
+        .map_err(|error| format!("not a picture that can be decoded: {error}"))?
+        .into_rgb8();
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    Frame::from_rgb(width, height, picture.into_raw())
+        .ok_or_else(|| "the decoder returned an incomplete picture".to_owned())
+}
