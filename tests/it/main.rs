@@ -1,0 +1,6 @@
+//! facemark's integration tests, in one binary: each further one would link tract again.
+//!
+//! A module per subject. Modules that need the training side carry `#[cfg(feature = "train")]`.
+
+mod architecture;
+mod fixtures;
