@@ -6,6 +6,7 @@ pub mod annotation;
 pub mod crop;
 pub mod frame;
 pub mod geometry;
+pub mod metrics;
 pub mod model;
 pub mod overlay;
 pub mod scheme;
