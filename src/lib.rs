@@ -9,6 +9,7 @@ pub mod geometry;
 pub mod metrics;
 pub mod model;
 pub mod overlay;
+pub mod picture;
 pub mod scheme;
 #[cfg(feature = "train")]
 pub mod train;

@@ -28,18 +28,31 @@ const PIPELINE: &[&str] = &["detector", "evaluation", "landmarker", "tracker"];
 fn allowed(unit: &str) -> Option<Vec<&'static str>> {
     let layers: &[&[&str]] = match unit {
         "model" => &[CORE, &["model"]],
+        "picture" => &[CORE],
         "engine" => &[CORE, &["model", "engine"]],
-        "source" => &[CORE, PIPELINE, &["model", "engine", "source"]],
-        "sink" => &[CORE, PIPELINE, &["model", "engine", "sink"]],
+        "source" => &[CORE, PIPELINE, &["model", "engine", "picture", "source"]],
+        "sink" => &[CORE, PIPELINE, &["model", "engine", "picture", "sink"]],
         "train" => &[
             CORE,
-            &["model", "engine", "detector", "landmarker", "evaluation"],
+            &[
+                "model",
+                "engine",
+                "picture",
+                "detector",
+                "landmarker",
+                "evaluation",
+            ],
             &["train"],
         ],
-        "bin/facemark" => &[CORE, PIPELINE, &["model", "engine", "source", "sink"]],
-        "bin/facemark-train" => &[CORE, PIPELINE, &["model", "engine", "train"]],
+        "live" => &[CORE, PIPELINE, &["model", "picture", "source", "sink"]],
+        "bin/facemark" => &[
+            CORE,
+            PIPELINE,
+            &["model", "engine", "picture", "source", "sink", "live"],
+        ],
+        "bin/facemark-train" => &[CORE, PIPELINE, &["model", "engine", "picture", "train"]],
         unit if CORE.contains(&unit) => &[CORE],
-        unit if PIPELINE.contains(&unit) => &[CORE, PIPELINE, &["model", "engine"]],
+        unit if PIPELINE.contains(&unit) => &[CORE, PIPELINE, &["model", "engine", "picture"]],
         _ => return None,
     };
     Some(layers.concat())
