@@ -8,6 +8,7 @@ pub mod frame;
 pub mod geometry;
 pub mod metrics;
 pub mod model;
+pub mod onnx;
 pub mod overlay;
 pub mod picture;
 pub mod scheme;

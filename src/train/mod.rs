@@ -1,6 +1,8 @@
 //! Training: from labelled faces to a float ONNX model. Never part of the runtime.
 
 pub mod augment;
+pub mod autodiff;
 pub mod dataset;
+pub mod graph;
 pub mod loader;
 pub mod target;
