@@ -12,5 +12,6 @@ pub mod onnx;
 pub mod overlay;
 pub mod picture;
 pub mod scheme;
+pub mod source;
 #[cfg(feature = "train")]
 pub mod train;
