@@ -20,6 +20,8 @@ const CORE: &[&str] = &[
     "scheme",
     "smoothing",
 ];
+/// What a model file says of itself, and picture files.
+const BASE: &[&str] = &["model", "picture"];
 /// Pre- and post-processing around `model::Infer`.
 const PIPELINE: &[&str] = &["detector", "evaluation", "landmarker", "tracker"];
 
@@ -28,31 +30,19 @@ const PIPELINE: &[&str] = &["detector", "evaluation", "landmarker", "tracker"];
 fn allowed(unit: &str) -> Option<Vec<&'static str>> {
     let layers: &[&[&str]] = match unit {
         "model" => &[CORE, &["model"]],
-        "picture" => &[CORE],
-        "engine" => &[CORE, &["model", "engine"]],
-        "source" => &[CORE, PIPELINE, &["model", "engine", "picture", "source"]],
-        "sink" => &[CORE, PIPELINE, &["model", "engine", "picture", "sink"]],
+        "picture" => &[CORE, &["picture"]],
+        "engine" => &[CORE, BASE, &["engine"]],
+        "source" => &[CORE, BASE, &["engine"], PIPELINE, &["source"]],
+        "sink" => &[CORE, BASE, &["engine"], PIPELINE, &["sink"]],
         "train" => &[
             CORE,
-            &[
-                "model",
-                "engine",
-                "picture",
-                "detector",
-                "landmarker",
-                "evaluation",
-            ],
-            &["train"],
+            BASE,
+            &["engine", "detector", "landmarker", "evaluation", "train"],
         ],
-        "live" => &[CORE, PIPELINE, &["model", "picture", "source", "sink"]],
-        "bin/facemark" => &[
-            CORE,
-            PIPELINE,
-            &["model", "engine", "picture", "source", "sink", "live"],
-        ],
-        "bin/facemark-train" => &[CORE, PIPELINE, &["model", "engine", "picture", "train"]],
+        "bin/facemark" => &[CORE, BASE, &["engine"], PIPELINE, &["source", "sink"]],
+        "bin/facemark-train" => &[CORE, BASE, &["engine"], PIPELINE, &["train"]],
         unit if CORE.contains(&unit) => &[CORE],
-        unit if PIPELINE.contains(&unit) => &[CORE, PIPELINE, &["model", "engine", "picture"]],
+        unit if PIPELINE.contains(&unit) => &[CORE, BASE, &["engine"], PIPELINE],
         _ => return None,
     };
     Some(layers.concat())
@@ -516,6 +506,11 @@ fn planted_lines_are_caught() {
             "src/model.rs",
             "use crate::detector::Detector;",
             "`model` must not use `detector`",
+        ),
+        case(
+            "src/picture.rs",
+            "use crate::model::Infer;",
+            "`picture` must not use `model`",
         ),
         case(
             "src/engine/plan.rs",
