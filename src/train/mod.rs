@@ -3,6 +3,8 @@
 pub mod augment;
 pub mod autodiff;
 pub mod dataset;
+pub mod export;
 pub mod graph;
 pub mod loader;
+pub mod nn;
 pub mod target;
