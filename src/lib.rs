@@ -4,6 +4,7 @@
 
 pub mod annotation;
 pub mod crop;
+pub mod engine;
 pub mod frame;
 pub mod geometry;
 pub mod metrics;

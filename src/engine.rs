@@ -1,0 +1,18 @@
+//! Runs ONNX files on the CPU with tract, whose only user this is.
+//!
+//! [`Engine`] is a model of ours behind [`crate::model::Infer`]; [`RawModel`] runs any file on raw tensors, for parity
+//! checks; [`Inspection`] says what a file becomes. Everything runs on the calling thread.
+
+mod inspection;
+mod network;
+mod plan;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+pub use inspection::{InspectedNode, Inspection, Port};
+pub use network::Engine;
+pub use raw::{RawModel, RawTensor};
+
+/// Threads that a network runs on.
+pub const THREADS: usize = 1;

@@ -1,0 +1,130 @@
+//! What a model file becomes in the engine: which kernel runs which node, and how much work it is.
+
+use super::plan::{OnnxFile, PlanPort, operator_counts};
+use crate::model::{ModelCard, ModelError};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+use tract_core::{internal::TypedNode, ops::Cost};
+
+/// An input or output.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Port {
+    /// Name in the file.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Element type: `f32`, `u8`, ...
+    pub element: String,
+}
+
+impl From<&PlanPort> for Port {
+    fn from(port: &PlanPort) -> Self {
+        Self {
+            name: port.name.clone(),
+            shape: port.shape.clone(),
+            element: format!("{:?}", port.element).to_lowercase(),
+        }
+    }
+}
+
+/// A node of the optimised graph.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InspectedNode {
+    /// Its name; tract keeps the ONNX node's and adds to it where it splits one.
+    pub name: String,
+    /// The kernel that runs it.
+    pub kernel: String,
+    /// Element type of its first output.
+    pub element: String,
+    /// Shape of its first output.
+    pub shape: Vec<String>,
+    /// Multiplications with addition in a run.
+    pub multiply_adds: u64,
+}
+
+/// A model file seen from the engine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// The file.
+    pub path: PathBuf,
+    /// Its metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Why the metadata make no card of ours; absent when they do.
+    pub card_error: Option<String>,
+    /// Inputs.
+    pub inputs: Vec<Port>,
+    /// Outputs.
+    pub outputs: Vec<Port>,
+    /// ONNX operators and how many nodes use them.
+    pub operators: BTreeMap<String, usize>,
+    /// The optimised graph in the order it runs, without weights.
+    pub nodes: Vec<InspectedNode>,
+    /// Values in the weights.
+    pub parameters: usize,
+    /// Millions of multiplications with addition a run, in convolutions and matrix products.
+    pub mmac: f64,
+}
+
+impl Inspection {
+    /// Loads `path` and looks at it.
+    ///
+    /// # Errors
+    /// See [`ModelError`]; a file without a card is no error.
+    pub fn of(path: &Path) -> Result<Self, ModelError> {
+        let file = OnnxFile::read(path)?;
+        let plan = file.plan()?;
+        let metadata = file.metadata();
+        let model = plan.plan.model();
+        let nodes: Vec<InspectedNode> = plan
+            .order()
+            .iter()
+            .map(|&index| {
+                let node = model.node(index);
+                let facts = model.node_input_facts(index).unwrap_or_default();
+                let costs = node.op.cost(&facts).unwrap_or_default();
+                inspect_node(node, &costs)
+            })
+            .collect();
+        let work: u64 = nodes
+            .iter()
+            .filter(|node| node.kernel.contains("MatMul") || node.kernel.contains("Conv"))
+            .map(|node| node.multiply_adds)
+            .sum();
+        Ok(Self {
+            path: path.to_owned(),
+            card_error: ModelCard::from_metadata(&metadata, path)
+                .err()
+                .map(|error| error.to_string()),
+            metadata,
+            inputs: plan.inputs.iter().map(Port::from).collect(),
+            outputs: plan.outputs.iter().map(Port::from).collect(),
+            operators: operator_counts(&file).into_iter().collect(),
+            nodes,
+            parameters: file.parameter_count(),
+            mmac: work as f64 / 1e6,
+        })
+    }
+}
+
+fn inspect_node(node: &TypedNode, costs: &[(Cost, tract_core::internal::TDim)]) -> InspectedNode {
+    let multiply_adds = costs
+        .iter()
+        .filter(|(cost, _)| matches!(cost, Cost::FMA(_)))
+        .filter_map(|(_, count)| count.to_i64().ok())
+        .sum::<i64>();
+    let fact = node.outputs.first().map(|output| &output.fact);
+    InspectedNode {
+        name: node.name.clone(),
+        kernel: node.op.name().to_string(),
+        element: fact.map_or(String::new(), |fact| {
+            format!("{:?}", fact.datum_type).to_lowercase()
+        }),
+        shape: fact.map_or_else(Vec::new, |fact| {
+            fact.shape.iter().map(|edge| edge.to_string()).collect()
+        }),
+        multiply_adds: multiply_adds.max(0) as u64,
+    }
+}

@@ -1,0 +1,333 @@
+//! An ONNX file on its way into a tract plan, with errors that name file, operator and node. What it means is the
+//! callers' business.
+
+use crate::model::ModelError;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tract_core::internal::{
+    DatumType, Framework, Tensor, TractResult, TypedModel, TypedSimplePlan, TypedSimpleState,
+};
+use tract_onnx::{
+    model::ParsingContext,
+    pb::{ModelProto, NodeProto},
+    prelude::{InferenceModel, InferenceModelExt},
+};
+
+/// An ONNX file that has been decoded and whose graph holds together.
+pub(super) struct OnnxFile {
+    pub(super) path: PathBuf,
+    pub(super) proto: ModelProto,
+}
+
+impl OnnxFile {
+    /// Reads and decodes `path`.
+    pub(super) fn read(path: &Path) -> Result<Self, ModelError> {
+        let bytes = std::fs::read(path).map_err(|source| ModelError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::decode(&bytes, path)
+    }
+
+    fn decode(bytes: &[u8], path: &Path) -> Result<Self, ModelError> {
+        let not_onnx = |reason: &str| ModelError::NotOnnx {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if bytes.is_empty() {
+            return Err(not_onnx("the file is empty"));
+        }
+        let proto = tract_onnx::onnx()
+            .proto_model_for_read(&mut &*bytes)
+            .map_err(|_| not_onnx("the bytes do not decode; is the file cut off?"))?;
+        if proto.ir_version <= 0 {
+            return Err(not_onnx("there is no IR version"));
+        }
+        if proto.graph.is_none() {
+            return Err(not_onnx("there is no graph"));
+        }
+        let file = Self {
+            path: path.to_owned(),
+            proto,
+        };
+        file.check_values()?;
+        Ok(file)
+    }
+
+    /// Its `metadata_props`.
+    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+        let entries = self.proto.metadata_props.iter();
+        entries
+            .map(|entry| (entry.key.clone(), entry.value.clone()))
+            .collect()
+    }
+
+    pub(super) fn nodes(&self) -> &[NodeProto] {
+        self.proto.graph.as_ref().map_or(&[], |graph| &graph.node)
+    }
+
+    pub(super) fn output_names(&self) -> Vec<String> {
+        let outputs = self.proto.graph.iter().flat_map(|graph| &graph.output);
+        outputs.map(|output| output.name.clone()).collect()
+    }
+
+    /// The inputs that are not weights.
+    pub(super) fn input_names(&self) -> Vec<String> {
+        let Some(graph) = &self.proto.graph else {
+            return Vec::new();
+        };
+        let weights: HashSet<&str> = graph.initializer.iter().map(|i| i.name.as_str()).collect();
+        let inputs = graph.input.iter().map(|input| input.name.clone());
+        inputs
+            .filter(|name| !weights.contains(name.as_str()))
+            .collect()
+    }
+
+    /// Number of trained values: the elements of the float weights.
+    pub(super) fn parameter_count(&self) -> usize {
+        let weights = self.proto.graph.iter().flat_map(|graph| &graph.initializer);
+        // ONNX data types 1 (float32), 2 and 3 (bytes), 10 (float16), 11 (float64); the rest are shapes and axes.
+        weights
+            .filter(|tensor| matches!(tensor.data_type, 1..=3 | 10 | 11))
+            .map(|tensor| {
+                tensor
+                    .dims
+                    .iter()
+                    .map(|&d| d.max(0) as usize)
+                    .product::<usize>()
+            })
+            .sum()
+    }
+
+    /// Every value that is read is written before, as ONNX demands: tract panics otherwise.
+    fn check_values(&self) -> Result<(), ModelError> {
+        let Some(graph) = &self.proto.graph else {
+            return Ok(());
+        };
+        let undefined = |reader: &str, value: &str| ModelError::NotOnnx {
+            path: self.path.clone(),
+            reason: format!("{reader} reads {value:?}, which nothing before it writes"),
+        };
+        let mut known: HashSet<&str> = graph
+            .input
+            .iter()
+            .map(|input| input.name.as_str())
+            .chain(graph.initializer.iter().map(|weight| weight.name.as_str()))
+            .collect();
+        for node in &graph.node {
+            for input in node.input.iter().filter(|name| !name.is_empty()) {
+                if !known.contains(input.as_str()) {
+                    return Err(undefined(&format!("node {:?}", node_name(node)), input));
+                }
+            }
+            known.extend(node.output.iter().map(String::as_str));
+        }
+        for output in &graph.output {
+            if !known.contains(output.name.as_str()) {
+                return Err(undefined("the graph's output list", &output.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Translates the graph for tract and optimises it.
+    pub(super) fn plan(&self) -> Result<Plan, ModelError> {
+        self.check_operators()?;
+        // Files from elsewhere reach corners of tract that assert instead of returning an error.
+        catch_unwind(AssertUnwindSafe(|| self.translate())).unwrap_or_else(|panic| {
+            let reason = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
+                .unwrap_or_default();
+            Err(self.refused(format!("the engine gave up: {reason}")))
+        })
+    }
+
+    fn translate(&self) -> Result<Plan, ModelError> {
+        let model = self.parse()?;
+        let prepare = |error: tract_core::internal::TractError| self.refused(format!("{error:#}"));
+        let typed = model.into_typed().map_err(prepare)?;
+        let optimized = typed.into_optimized().map_err(prepare)?;
+        let inputs = self.ports(&optimized, &optimized.inputs, &self.input_names())?;
+        let outputs = self.ports(&optimized, &optimized.outputs, &self.output_names())?;
+        let plan = TypedSimplePlan::new(optimized).map_err(prepare)?;
+        let state = plan.spawn().map_err(prepare)?;
+        Ok(Plan {
+            plan,
+            state,
+            inputs,
+            outputs,
+        })
+    }
+
+    fn refused(&self, reason: String) -> ModelError {
+        ModelError::Prepare {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+
+    fn unsupported(&self, node: &NodeProto, reason: String) -> ModelError {
+        ModelError::UnsupportedOperator {
+            path: self.path.clone(),
+            operator: if is_standard(&node.domain) {
+                node.op_type.clone()
+            } else {
+                format!("{}.{}", node.domain, node.op_type)
+            },
+            node: node_name(node).to_owned(),
+            reason,
+        }
+    }
+
+    fn check_operators(&self) -> Result<(), ModelError> {
+        let register = tract_onnx::onnx().op_register;
+        for node in self.nodes() {
+            if !is_standard(&node.domain) || !register.0.contains_key(&node.op_type) {
+                return Err(self.unsupported(node, "the engine has no such operator".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn parse(&self) -> Result<InferenceModel, ModelError> {
+        let framework = tract_onnx::onnx();
+        framework
+            .model_for_proto_model(&self.proto)
+            .map_err(|error| match self.node_that_fails(&framework) {
+                Some((node, reason)) => self.unsupported(node, reason),
+                None => self.refused(format!("{error:#}")),
+            })
+    }
+
+    /// tract's own error does not tell apart which node it is about, so each is translated alone.
+    fn node_that_fails(&self, framework: &tract_onnx::Onnx) -> Option<(&NodeProto, String)> {
+        let opset = self.proto.opset_import.iter();
+        let context = ParsingContext {
+            onnx_operator_set_version: opset
+                .filter(|import| is_standard(&import.domain))
+                .map(|import| import.version)
+                .next()
+                .unwrap_or(0),
+            framework,
+            model: &self.proto,
+            parent_graphs: self.proto.graph.iter().collect(),
+            model_dir: None,
+            template: InferenceModel::default(),
+        };
+        self.nodes().iter().find_map(|node| {
+            let build = framework.op_register.0.get(&node.op_type)?;
+            let error = build(&context, node).err()?;
+            Some((node, format!("{error:#}")))
+        })
+    }
+
+    fn ports(
+        &self,
+        model: &TypedModel,
+        outlets: &[tract_core::internal::OutletId],
+        names: &[String],
+    ) -> Result<Vec<PlanPort>, ModelError> {
+        if outlets.len() != names.len() {
+            return Err(self.refused(format!(
+                "expected {} inputs or outputs, found {}",
+                names.len(),
+                outlets.len()
+            )));
+        }
+        let port = |(outlet, name): (&tract_core::internal::OutletId, &String)| {
+            let fact = model
+                .outlet_fact(*outlet)
+                .map_err(|error| self.refused(format!("{error:#}")))?;
+            let shape = fact
+                .shape
+                .as_concrete()
+                .ok_or_else(|| ModelError::Interface {
+                    path: self.path.clone(),
+                    what: format!("shape of {name:?}"),
+                    expected: "fixed sizes".to_owned(),
+                    found: format!("{:?}", fact.shape),
+                })?;
+            Ok(PlanPort {
+                name: name.clone(),
+                shape: shape.to_vec(),
+                element: fact.datum_type,
+            })
+        };
+        outlets.iter().zip(names).map(port).collect()
+    }
+}
+
+fn is_standard(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
+}
+
+/// The node's name; a nameless node goes by its first output.
+pub(super) fn node_name(node: &NodeProto) -> &str {
+    if node.name.is_empty() {
+        node.output.first().map_or("", String::as_str)
+    } else {
+        &node.name
+    }
+}
+
+/// An input or output of a plan.
+#[derive(Clone, Debug)]
+pub(super) struct PlanPort {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) element: DatumType,
+}
+
+/// A graph that is ready to run, with its state.
+pub(super) struct Plan {
+    pub(super) plan: Arc<TypedSimplePlan>,
+    state: TypedSimpleState,
+    pub(super) inputs: Vec<PlanPort>,
+    pub(super) outputs: Vec<PlanPort>,
+}
+
+impl Plan {
+    /// Runs on `inputs`, one a port; `visit` sees each output with its port.
+    pub(super) fn run(
+        &mut self,
+        inputs: impl IntoIterator<Item = Arc<Tensor>>,
+        mut visit: impl FnMut(&PlanPort, &Tensor) -> TractResult<()>,
+    ) -> TractResult<()> {
+        let values = inputs
+            .into_iter()
+            .map(tract_core::internal::TValue::from_const)
+            .collect();
+        let results = match self.state.run(values) {
+            Ok(results) => results,
+            Err(error) => {
+                // A run that failed half-way leaves values behind that the next run would trip over.
+                self.state.reset_turn()?;
+                return Err(error);
+            }
+        };
+        for (port, value) in self.outputs.iter().zip(&results) {
+            visit(port, value)?;
+        }
+        Ok(())
+    }
+
+    /// Nodes of the optimised graph in the order they run, weights left out.
+    pub(super) fn order(&self) -> &[usize] {
+        self.plan.order_without_consts()
+    }
+}
+
+/// How many ONNX nodes a file has of each operator.
+pub(super) fn operator_counts(file: &OnnxFile) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for node in file.nodes() {
+        *counts.entry(node.op_type.clone()).or_default() += 1;
+    }
+    counts
+}
