@@ -1,17 +1,437 @@
-//! Random changes to crops and labels.
+//! Random changes to what a network sees: where the crop is taken (one affine map, so that the frame is resampled once)
+//! and what happens to its bytes afterwards. Every choice comes from the generator that is passed in.
 
+mod pixels;
+
+pub use pixels::change_pixels;
+
+use crate::{
+    crop::CropRegion,
+    geometry::{Affine, FaceBox, Point},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use std::f32::consts::TAU;
 
-/// Strengths of the augmentation.
+/// Strengths of the augmentation. A probability of 0 switches a change off; see [`AugmentConfig::NONE`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Standard deviation of the box shift, in sides of the box.
+    /// Standard deviation of the crop's shift, in sides of the face box: how far off a detector's or tracker's box is.
     pub shift_sigma: f32,
+    /// Standard deviation of the natural logarithm of the crop's size.
+    pub scale_sigma: f32,
+    /// Standard deviation of the roll of landmark crops, in degrees.
+    pub rotation_sigma_deg: f32,
+    /// Largest roll of landmark crops, in degrees.
+    pub rotation_limit_deg: f32,
+    /// How often a picture is mirrored.
+    pub flip_probability: f32,
+    /// Largest brightness shift, in bytes.
+    pub brightness: f32,
+    /// Largest relative change of contrast.
+    pub contrast: f32,
+    /// Largest natural logarithm of the gamma exponent.
+    pub gamma: f32,
+    /// Largest relative change of one colour channel against the others.
+    pub tint: f32,
+    /// How often colour is taken away.
+    pub grey_probability: f32,
+    /// How often a Gaussian blur is applied.
+    pub blur_probability: f32,
+    /// Largest standard deviation of the blur, in crop pixels.
+    pub blur_sigma_max: f32,
+    /// How often the crop is shrunk and enlarged again, as a far face in a small frame would be.
+    pub low_resolution_probability: f32,
+    /// Smallest side of the shrunk crop over the crop's side.
+    pub low_resolution_min: f32,
+    /// How often Gaussian noise is added.
+    pub noise_probability: f32,
+    /// Largest standard deviation of the noise, in bytes.
+    pub noise_sigma_max: f32,
+    /// How often the crop is encoded as a JPEG of poor quality and decoded again.
+    pub jpeg_probability: f32,
+    /// Lowest JPEG quality, 1 to 100.
+    pub jpeg_quality_min: u8,
+    /// How often a rectangle of one colour or of noise hides a part.
+    pub occlusion_probability: f32,
+    /// Largest side of that rectangle over the crop's side.
+    pub occlusion_max: f32,
+    /// Smallest face of a detection picture: square root of the box area over the input's height.
+    pub face_size_min: f32,
+    /// Largest face of a detection picture, in the same unit.
+    pub face_size_max: f32,
+    /// Faces below this size are neither right nor wrong to find, in the same unit.
+    pub face_size_ignored: f32,
+    /// Standard deviation of the roll of detection pictures, in degrees.
+    pub detection_rotation_sigma_deg: f32,
+    /// How often a detection input is put together from 2 x 2 or 3 x 3 pictures, which is where small faces come from.
+    pub mosaic_probability: f32,
+}
+
+impl AugmentConfig {
+    /// Nothing changes: the crop of the label's own box.
+    pub const NONE: Self = Self {
+        shift_sigma: 0.0,
+        scale_sigma: 0.0,
+        rotation_sigma_deg: 0.0,
+        rotation_limit_deg: 0.0,
+        flip_probability: 0.0,
+        brightness: 0.0,
+        contrast: 0.0,
+        gamma: 0.0,
+        tint: 0.0,
+        grey_probability: 0.0,
+        blur_probability: 0.0,
+        blur_sigma_max: 0.0,
+        low_resolution_probability: 0.0,
+        low_resolution_min: 1.0,
+        noise_probability: 0.0,
+        noise_sigma_max: 0.0,
+        jpeg_probability: 0.0,
+        jpeg_quality_min: 100,
+        occlusion_probability: 0.0,
+        occlusion_max: 0.0,
+        face_size_min: 0.3,
+        face_size_max: 0.8,
+        face_size_ignored: 0.0,
+        detection_rotation_sigma_deg: 0.0,
+        mosaic_probability: 0.0,
+    };
 }
 
 impl Default for AugmentConfig {
     fn default() -> Self {
-        Self { shift_sigma: 0.05 }
+        Self {
+            shift_sigma: 0.05,
+            scale_sigma: 0.1,
+            rotation_sigma_deg: 18.0,
+            rotation_limit_deg: 50.0,
+            flip_probability: 0.5,
+            brightness: 30.0,
+            contrast: 0.4,
+            gamma: 0.35,
+            tint: 0.15,
+            grey_probability: 0.25,
+            blur_probability: 0.2,
+            blur_sigma_max: 1.8,
+            low_resolution_probability: 0.12,
+            low_resolution_min: 0.25,
+            noise_probability: 0.3,
+            noise_sigma_max: 12.0,
+            jpeg_probability: 0.1,
+            jpeg_quality_min: 15,
+            occlusion_probability: 0.35,
+            occlusion_max: 0.4,
+            face_size_min: 0.1,
+            face_size_max: 1.1,
+            face_size_ignored: 0.065,
+            detection_rotation_sigma_deg: 8.0,
+            mosaic_probability: 0.6,
+        }
+    }
+}
+
+/// A generator for one drawn example: equal arguments give equal draws.
+pub fn generator(seed: u64, epoch: usize, index: usize, purpose: u64) -> ChaCha8Rng {
+    let mut bytes = [0; 32];
+    for (part, value) in bytes
+        .chunks_exact_mut(8)
+        .zip([seed, epoch as u64, index as u64, purpose])
+    {
+        part.copy_from_slice(&value.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(bytes)
+}
+
+/// A draw from the standard normal distribution (Box and Muller 1958).
+pub(super) fn normal(generator: &mut ChaCha8Rng) -> f32 {
+    let radius: f32 = generator.random_range(f32::EPSILON..1.0);
+    (-2.0 * radius.ln()).sqrt() * (TAU * generator.random::<f32>()).cos()
+}
+
+/// A draw from -`limit` to `limit`.
+pub(super) fn symmetric(generator: &mut ChaCha8Rng, limit: f32) -> f32 {
+    limit * (2.0 * generator.random::<f32>() - 1.0)
+}
+
+/// True with `probability`; draws one number whatever the probability, so that later draws stay the same.
+pub(super) fn chance(generator: &mut ChaCha8Rng, probability: f32) -> bool {
+    generator.random::<f32>() < probability
+}
+
+/// A draw whose logarithm is uniform between the logarithms of `low` and `high`, both positive.
+pub(super) fn log_uniform(generator: &mut ChaCha8Rng, low: f32, high: f32) -> f32 {
+    let (low, high) = (low.ln(), high.max(low).ln());
+    (low + (high - low) * generator.random::<f32>()).exp()
+}
+
+/// How a crop is taken from a frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// The map of pixels and labels.
+    pub crop_from_frame: Affine,
+    /// Whether the map mirrors: landmarks then change places.
+    pub mirrored: bool,
+}
+
+impl View {
+    /// The view of `region`, `width` x `height` crop pixels, mirrored or not.
+    pub fn new(region: &CropRegion, width: usize, height: usize, mirrored: bool) -> Self {
+        let upright = region.crop_from_frame(width, height);
+        Self {
+            crop_from_frame: if mirrored {
+                Affine::mirror_x(width) * upright
+            } else {
+                upright
+            },
+            mirrored,
+        }
+    }
+
+    /// Landmarks in the crop; `mirror_permutation` is the scheme's.
+    pub fn landmarks(&self, points_in_frame: &[Point], mirror_permutation: &[usize]) -> Vec<Point> {
+        let map = |point: Point| self.crop_from_frame * point;
+        if self.mirrored {
+            mirror_permutation
+                .iter()
+                .map(|&source| map(points_in_frame[source]))
+                .collect()
+        } else {
+            points_in_frame.iter().map(|&point| map(point)).collect()
+        }
+    }
+
+    /// A face box in the crop. It stays upright and keeps its aspect ratio: a box turned by a few degrees and enclosed
+    /// again would grow away from the face.
+    pub fn face_box(&self, box_in_frame: &FaceBox) -> FaceBox {
+        let center = self.crop_from_frame * box_in_frame.center();
+        let scale = self.crop_from_frame.scale();
+        let (width, height) = (box_in_frame.width * scale, box_in_frame.height * scale);
+        FaceBox::new(
+            center.x - 0.5 * width,
+            center.y - 0.5 * height,
+            width,
+            height,
+        )
+    }
+}
+
+/// The square view of a face as a detector or tracker with some error would crop it.
+pub fn landmark_view(
+    face: &FaceBox,
+    margin: f32,
+    size: usize,
+    config: &AugmentConfig,
+    generator: &mut ChaCha8Rng,
+) -> View {
+    let edge = face.width.max(face.height);
+    let mut region = CropRegion::around_box(face, margin);
+    region.center.x += config.shift_sigma * edge * normal(generator);
+    region.center.y += config.shift_sigma * edge * normal(generator);
+    let growth = (config.scale_sigma * normal(generator)).exp();
+    region.width *= growth;
+    region.height *= growth;
+    let limit = config.rotation_limit_deg.abs();
+    region.roll_rad = (config.rotation_sigma_deg * normal(generator))
+        .clamp(-limit, limit)
+        .to_radians();
+    View::new(
+        &region,
+        size,
+        size,
+        chance(generator, config.flip_probability),
+    )
+}
+
+/// A view in which the face is too far from the middle, too small or too large to be followed: nothing like
+/// [`landmark_view`] with its usual strengths.
+pub fn misplaced_view(
+    face: &FaceBox,
+    margin: f32,
+    size: usize,
+    config: &AugmentConfig,
+    generator: &mut ChaCha8Rng,
+) -> View {
+    let edge = face.width.max(face.height);
+    let mut region = CropRegion::around_box(face, margin);
+    let growth = match generator.random_range(0..4) {
+        0 => log_uniform(generator, 2.2, 3.5),
+        1 => log_uniform(generator, 0.25, 0.42),
+        _ => {
+            let direction = TAU * generator.random::<f32>();
+            let distance = edge * generator.random_range(0.55f32..1.1);
+            region.center.x += distance * direction.cos();
+            region.center.y += distance * direction.sin();
+            log_uniform(generator, 0.6, 1.6)
+        }
+    };
+    region.width *= growth;
+    region.height *= growth;
+    region.roll_rad = (config.rotation_sigma_deg * normal(generator)).to_radians();
+    View::new(
+        &region,
+        size,
+        size,
+        chance(generator, config.flip_probability),
+    )
+}
+
+/// The view of a picture for the detector, `width` x `height` crop pixels: one of its faces gets a size within
+/// `face_sizes` (square root of the box area, in crop pixels) and any place where its middle is inside. Without faces
+/// the crop shows between the whole picture and a third of it.
+pub fn detection_view(
+    boxes: &[FaceBox],
+    frame_size: (usize, usize),
+    (width, height): (usize, usize),
+    face_sizes: (f32, f32),
+    config: &AugmentConfig,
+    generator: &mut ChaCha8Rng,
+) -> View {
+    let roll_rad = (config.detection_rotation_sigma_deg * normal(generator)).to_radians();
+    let mirrored = chance(generator, config.flip_probability);
+    let (crop_width, crop_height) = (width as f32, height as f32);
+    let (frame_width, frame_height) = (frame_size.0 as f32, frame_size.1 as f32);
+    let whole = (crop_width / frame_width).min(crop_height / frame_height);
+    let (scale, center) = if boxes.is_empty() {
+        let scale = whole * log_uniform(generator, 1.0, 3.0);
+        let place = |generator: &mut ChaCha8Rng, frame: f32, crop: f32| {
+            let hidden = (frame - crop / scale).max(0.0);
+            0.5 * (frame - 1.0) + 0.5 * symmetric(generator, hidden)
+        };
+        let x = place(generator, frame_width, crop_width);
+        let y = place(generator, frame_height, crop_height);
+        (scale, Point::new(x, y))
+    } else {
+        let face = boxes[generator.random_range(0..boxes.len())];
+        let size = log_uniform(generator, face_sizes.0, face_sizes.1);
+        let scale = size / face.area().sqrt();
+        // A large face is kept mostly inside: its middle moves less.
+        let room = |crop: f32| (crop - 0.8 * size).max(0.15 * crop) / (2.0 * scale);
+        let (dx, dy) = (
+            symmetric(generator, room(crop_width)),
+            symmetric(generator, room(crop_height)),
+        );
+        (
+            scale,
+            Point::new(face.center().x + dx, face.center().y + dy),
+        )
+    };
+    let region = CropRegion {
+        center,
+        width: crop_width / scale,
+        height: crop_height / scale,
+        roll_rad,
+    };
+    View::new(&region, width, height, mirrored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crop::{Color, Crop},
+        frame::Frame,
+        scheme::Scheme,
+    };
+    use proptest::prelude::*;
+
+    const FACE: FaceBox = FaceBox::new(80.0, 70.0, 90.0, 100.0);
+
+    /// 68 places within the face, each far from the others.
+    fn grid() -> Vec<Point> {
+        (0..68)
+            .map(|i| Point::new(84.0 + 10.0 * (i % 9) as f32, 75.0 + 12.0 * (i / 9) as f32))
+            .collect()
+    }
+
+    #[test]
+    fn landmarks_stay_on_the_same_picture_content() {
+        let permutation = Scheme::Ibug68.mirror_permutation();
+        for index in 0..40 {
+            let points = grid();
+            let (marked, mut generator) = (index % 68, generator(3, 0, index, 0));
+            let mut frame = Frame::new(256, 256);
+            let center = points[marked];
+            for dy in -1i32..=1 {
+                for dx in -1i32..=1 {
+                    let (x, y) = (center.x as i32 + dx, center.y as i32 + dy);
+                    frame.set_pixel(x as usize, y as usize, [255, 255, 255]);
+                }
+            }
+            let view = landmark_view(&FACE, 1.3, 112, &AugmentConfig::default(), &mut generator);
+            let mut crop = Crop::new(112, 112, Color::Gray);
+            crop.fill(&frame, &view.crop_from_frame);
+            let place = if view.mirrored {
+                permutation[marked]
+            } else {
+                marked
+            };
+            let expected = view.landmarks(&points, &permutation)[place];
+            // Black frame, grey padding: the marker is what is brighter than both.
+            let (mut sum, mut x_sum, mut y_sum) = (0.0, 0.0, 0.0);
+            for (at, &byte) in crop.bytes().iter().enumerate() {
+                let (x, y) = ((at % 112) as f32, (at / 112) as f32);
+                if Point::new(x, y).distance(expected) < 5.0 {
+                    sum += f32::from(byte);
+                    x_sum += x * f32::from(byte);
+                    y_sum += y * f32::from(byte);
+                }
+            }
+            assert!(sum > 100.0, "{index}: no marker at {expected:?}");
+            let found = Point::new(x_sum / sum, y_sum / sum);
+            assert!(
+                found.distance(expected) < 0.2,
+                "{index}: {found:?} {expected:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn mirroring_twice_is_the_identity(x in 0f32..300.0, y in 0f32..300.0, seed in 0u64..1000) {
+            let permutation = Scheme::Ibug68.mirror_permutation();
+            let points: Vec<Point> = (0..68).map(|i| Point::new(x + i as f32, y + (i * seed as usize % 17) as f32)).collect();
+            let region = CropRegion { center: Point::new(55.5, 55.5), width: 112.0, height: 112.0, roll_rad: 0.0 };
+            let mirror = View::new(&region, 112, 112, true);
+            let twice = mirror.landmarks(&mirror.landmarks(&points, &permutation), &permutation);
+            for (before, after) in points.iter().zip(twice) {
+                prop_assert!(before.distance(after) < 1e-2);
+            }
+        }
+
+        #[test]
+        fn a_detection_view_gives_its_face_the_wanted_size(seed in 0u64..500) {
+            let mut generator = generator(seed, 0, 0, 0);
+            let view = detection_view(&[FACE], (384, 300), (192, 160), (16.0, 170.0), &AugmentConfig::default(), &mut generator);
+            let seen = view.face_box(&FACE);
+            let size = seen.area().sqrt();
+            prop_assert!((15.9..=170.1).contains(&size), "{size}");
+            let middle = seen.center();
+            prop_assert!((0.0..192.0).contains(&middle.x) && (0.0..160.0).contains(&middle.y), "{middle:?}");
+        }
+
+        #[test]
+        fn a_misplaced_face_is_far_from_what_is_tracked(seed in 0u64..500) {
+            let mut generator = generator(seed, 0, 0, 0);
+            let view = misplaced_view(&FACE, 1.3, 112, &AugmentConfig::default(), &mut generator);
+            let seen = view.face_box(&FACE);
+            let usual = FaceBox::new(12.9, 12.9, 77.5, 86.2);
+            prop_assert!(seen.iou(&usual) < 0.45, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn no_augmentation_is_the_plain_crop() {
+        let view = landmark_view(
+            &FACE,
+            1.3,
+            112,
+            &AugmentConfig::NONE,
+            &mut generator(9, 1, 2, 0),
+        );
+        let plain = CropRegion::around_box(&FACE, 1.3).crop_from_frame(112, 112);
+        assert_eq!((view.crop_from_frame, view.mirrored), (plain, false));
     }
 }

@@ -1,29 +1,50 @@
 //! Batches ahead of time: worker threads that crop, augment and rasterise while the training step runs.
 
-use super::{augment::AugmentConfig, dataset::Dataset, target::Batch};
-use crate::model::Task;
-use std::sync::Arc;
+mod draw;
+mod order;
+
+use super::{
+    augment::{AugmentConfig, generator},
+    dataset::{Dataset, Label},
+    target::{Batch, BatchTensor, HeadTarget, write_landmarks},
+};
+use crate::{
+    crop::{Color, Crop, Normalization},
+    model::Task,
+};
+use draw::{FaceSpec, Sources};
+use order::Order;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
 
 /// What batches to make.
 #[derive(Clone, Debug)]
 pub struct LoaderConfig {
     /// Examples a batch.
     pub batch: usize,
-    /// Batches an epoch; `None`: as many whole batches as the data set has examples.
+    /// Batches an epoch; `None`: as many whole batches as the data set has examples, at least one.
     pub batches_per_epoch: Option<usize>,
     /// Seed of the order and of every augmentation.
     pub seed: u64,
     /// Worker threads; 0: one a core.
     pub threads: usize,
-    /// Batches that may be ready before they are asked for.
+    /// Batches that may be ready before they are asked for, at least 1.
     pub ahead: usize,
-    /// What the network is for: decides targets and crops.
+    /// What the network is for: decides crops and targets.
     pub task: Task,
     /// Width of the network's input.
     pub input_width: usize,
     /// Height of the network's input.
     pub input_height: usize,
-    /// Part of a landmark batch that shows no (well-centred) face.
+    /// Colour of the network's input.
+    pub color: Color,
+    /// How a byte becomes an input value.
+    pub normalization: Normalization,
+    /// Part of the landmark crops that show no face, or none in its place. Detection takes its negatives from the data
+    /// set itself.
     pub negative_share: f32,
     /// Strengths of the augmentation.
     pub augment: AugmentConfig,
@@ -31,10 +52,32 @@ pub struct LoaderConfig {
     pub start: (usize, usize),
 }
 
+impl LoaderConfig {
+    /// The usual choices for a task: [`AugmentConfig::default`], colour, bytes around 128, a tenth of negatives, one
+    /// thread a core, four batches ahead.
+    pub fn new(task: Task, input_width: usize, input_height: usize, batch: usize) -> Self {
+        Self {
+            batch,
+            batches_per_epoch: None,
+            seed: 0,
+            threads: 0,
+            ahead: 4,
+            task,
+            input_width,
+            input_height,
+            color: Color::Rgb,
+            normalization: Normalization::SYMMETRIC,
+            negative_share: 0.1,
+            augment: AugmentConfig::default(),
+            start: (0, 0),
+        }
+    }
+}
+
 /// Why there are no batches.
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError {
-    /// The data set does not suit the task.
+    /// The data set or the configuration does not suit the task.
     #[error("cannot make batches: expected {expected}; found {found}")]
     Unsuitable {
         /// What the task needs.
@@ -42,7 +85,7 @@ pub enum LoaderError {
         /// What there is.
         found: String,
     },
-    /// A worker thread panicked.
+    /// A worker thread cannot be started, or panicked.
     #[error("a loader thread failed: {reason}")]
     Worker {
         /// The panic's message.
@@ -50,38 +93,593 @@ pub enum LoaderError {
     },
 }
 
-/// An endless stream of batches; batch i of epoch e depends on (seed, e, i) alone.
+/// An endless stream of batches; batch i of epoch e depends on (seed, e, i) alone, whatever the number of threads.
+/// Dropping it stops the workers.
+#[derive(Debug)]
 pub struct Loader {
-    _dataset: Arc<Dataset>,
-    _config: LoaderConfig,
+    batches_per_epoch: usize,
+    desk: Arc<Desk>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// Where workers lay down batches and the trainer picks them up, in order.
+#[derive(Debug)]
+struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Number of the next batch that no worker has begun.
+    next_to_make: usize,
+    /// Number of the next batch to hand out.
+    next_to_take: usize,
+    ready: BTreeMap<usize, Batch>,
+    stopped: bool,
+    failure: Option<String>,
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panicking worker holds no lock while it works, so that a poisoned state is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Loader {
-    /// Starts the workers. `negatives` are pictures with face boxes whose empty places are used as landmark negatives.
+    /// Starts the workers. `negatives` are pictures with face boxes whose empty places become landmark negatives; without
+    /// them all negatives are misplaced faces.
     ///
     /// # Errors
-    /// The data set does not suit the task.
+    /// The data set or the configuration does not suit the task.
     pub fn new(
         dataset: Arc<Dataset>,
-        _negatives: Option<Arc<Dataset>>,
+        negatives: Option<Arc<Dataset>>,
         config: LoaderConfig,
     ) -> Result<Self, LoaderError> {
-        Ok(Self {
-            _dataset: dataset,
-            _config: config,
-        })
+        let maker = Maker::new(dataset, negatives, &config)?;
+        let batches_per_epoch = maker.batches_per_epoch;
+        let first = config.start.0 * batches_per_epoch + config.start.1;
+        let desk = Arc::new(Desk {
+            state: Mutex::new(State {
+                next_to_make: first,
+                next_to_take: first,
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+        });
+        let threads = match config.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let mut loader = Self {
+            batches_per_epoch,
+            desk,
+            workers: Vec::new(),
+        };
+        let (maker, ahead) = (Arc::new(maker), config.ahead.max(1));
+        for index in 0..threads {
+            let (maker, desk) = (Arc::clone(&maker), Arc::clone(&loader.desk));
+            let worker = std::thread::Builder::new()
+                .name(format!("loader {index}"))
+                .spawn(move || work(&maker, &desk, ahead))
+                .map_err(|error| LoaderError::Worker {
+                    reason: error.to_string(),
+                })?;
+            loader.workers.push(worker);
+        }
+        Ok(loader)
     }
 
     /// Batches in an epoch.
     pub fn batches_per_epoch(&self) -> usize {
-        0
+        self.batches_per_epoch
     }
 
-    /// The next batch, waiting for it if need be.
+    /// The next batch, waiting for it if need be. After an epoch's last batch comes the next epoch's first.
     ///
     /// # Errors
     /// A worker panicked.
     pub fn next_batch(&mut self) -> Result<Batch, LoaderError> {
-        Ok(Batch::default())
+        let mut state = self.desk.lock();
+        loop {
+            if let Some(reason) = &state.failure {
+                return Err(LoaderError::Worker {
+                    reason: reason.clone(),
+                });
+            }
+            let number = state.next_to_take;
+            if let Some(batch) = state.ready.remove(&number) {
+                state.next_to_take += 1;
+                drop(state);
+                self.desk.changed.notify_all();
+                return Ok(batch);
+            }
+            state = self
+                .desk
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.desk.lock().stopped = true;
+        self.desk.changed.notify_all();
+        for worker in self.workers.drain(..) {
+            // A panic has been reported through the desk.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn work(maker: &Maker, desk: &Desk, ahead: usize) {
+    let mut order = (usize::MAX, Vec::new());
+    loop {
+        let mut state = desk.lock();
+        while !state.stopped && state.next_to_make >= state.next_to_take + ahead {
+            state = desk
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.stopped || state.failure.is_some() {
+            return;
+        }
+        let number = state.next_to_make;
+        state.next_to_make += 1;
+        drop(state);
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let (epoch, index) = (
+                number / maker.batches_per_epoch,
+                number % maker.batches_per_epoch,
+            );
+            if order.0 != epoch {
+                order = (epoch, maker.order.epoch(epoch));
+            }
+            maker.make(epoch, index, &order.1)
+        }));
+        let mut state = desk.lock();
+        match made {
+            Ok(batch) => {
+                state.ready.insert(number, batch);
+            }
+            Err(panic) => state.failure = Some(panic_message(panic.as_ref())),
+        }
+        drop(state);
+        desk.changed.notify_all();
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// Makes any batch from its epoch and index.
+struct Maker {
+    sources: Sources,
+    order: Order,
+    kind: Kind,
+    batches_per_epoch: usize,
+    batch: usize,
+    seed: u64,
+    size: (usize, usize),
+    color: Color,
+    normalization: Normalization,
+}
+
+enum Kind {
+    Landmarks { spec: FaceSpec, negative_share: f32 },
+    Detection { strides: Vec<usize> },
+}
+
+const DRAW: u64 = 3;
+
+impl Maker {
+    fn new(
+        dataset: Arc<Dataset>,
+        negatives: Option<Arc<Dataset>>,
+        config: &LoaderConfig,
+    ) -> Result<Self, LoaderError> {
+        let unsuitable = |expected: &str, found: String| LoaderError::Unsuitable {
+            expected: expected.to_owned(),
+            found,
+        };
+        let (width, height) = (config.input_width, config.input_height);
+        if config.batch == 0 || config.batches_per_epoch == Some(0) {
+            return Err(unsuitable("at least one example a batch", "0".to_owned()));
+        }
+        let (kind, expected) = match &config.task {
+            Task::Landmarks {
+                scheme,
+                crop_margin,
+            } => {
+                if width != height {
+                    return Err(unsuitable(
+                        "a square input for landmarks",
+                        format!("{width}x{height}"),
+                    ));
+                }
+                let spec = FaceSpec {
+                    size: width,
+                    margin: *crop_margin,
+                    color: config.color,
+                    mirror_permutation: scheme.mirror_permutation(),
+                };
+                let negative_share = config.negative_share;
+                (
+                    Kind::Landmarks {
+                        spec,
+                        negative_share,
+                    },
+                    format!("faces with {scheme} landmarks"),
+                )
+            }
+            Task::FaceDetection { strides } => {
+                if strides
+                    .iter()
+                    .any(|&stride| stride == 0 || width % stride + height % stride > 0)
+                {
+                    return Err(unsuitable(
+                        "strides that divide the input",
+                        format!("{strides:?} for {width}x{height}"),
+                    ));
+                }
+                let strides = strides.clone();
+                (
+                    Kind::Detection { strides },
+                    "pictures with face boxes".to_owned(),
+                )
+            }
+        };
+        let suits = |index: usize| match (&dataset.examples[index].label, &config.task) {
+            (Label::Landmarks { scheme: found, .. }, Task::Landmarks { scheme, .. }) => {
+                found == scheme
+            }
+            (Label::Detection { .. }, Task::FaceDetection { .. }) => true,
+            _ => false,
+        };
+        let length = config.batches_per_epoch.map(|count| count * config.batch);
+        let order = Order::new(&dataset, config.seed, length, suits).ok_or_else(|| {
+            unsuitable(
+                &expected,
+                format!(
+                    "none with a share among {} examples",
+                    dataset.examples.len()
+                ),
+            )
+        })?;
+        let batches_per_epoch = config
+            .batches_per_epoch
+            .unwrap_or((order.epoch_length() / config.batch).max(1));
+        Ok(Self {
+            sources: Sources {
+                dataset,
+                negatives: negatives.filter(|pictures| !pictures.examples.is_empty()),
+                augment: config.augment.clone(),
+            },
+            order,
+            kind,
+            batches_per_epoch,
+            batch: config.batch,
+            seed: config.seed,
+            size: (width, height),
+            color: config.color,
+            normalization: config.normalization,
+        })
+    }
+
+    fn make(&self, epoch: usize, index: usize, order: &[usize]) -> Batch {
+        let first = index * self.batch;
+        let draws = (first..first + self.batch).map(|place| {
+            let generator = generator(self.seed, epoch, place, DRAW);
+            (order[place % order.len()], place, generator)
+        });
+        let (width, height) = self.size;
+        let shape = [self.batch, self.color.channels(), height, width];
+        let mut image = BatchTensor::zeros(&shape);
+        let planes = image.values.chunks_exact_mut(shape[1] * height * width);
+        let mut tensors = BTreeMap::new();
+        match &self.kind {
+            Kind::Landmarks {
+                spec,
+                negative_share,
+            } => {
+                let values = 2 * spec.mirror_permutation.len();
+                let mut target = BatchTensor::zeros(&[self.batch, values]);
+                let mut weight = BatchTensor::zeros(&[self.batch, 1]);
+                let mut presence = BatchTensor::zeros(&[self.batch, 1]);
+                let mut presence_weight = BatchTensor::zeros(&[self.batch, 1]);
+                for (slot, ((example, place, mut generator), plane)) in
+                    draws.zip(planes).enumerate()
+                {
+                    // Negatives are spread evenly: every batch gets its share, whatever its size.
+                    let before = (place as f32 * negative_share).floor();
+                    let negative = ((place + 1) as f32 * negative_share).floor() > before;
+                    let drawn = self.sources.face(example, negative, spec, &mut generator);
+                    self.write(&drawn.crop, plane);
+                    if let Some(points) = drawn.landmarks_in_crop {
+                        let row = &mut target.values[slot * values..(slot + 1) * values];
+                        write_landmarks(&points, width, height, row);
+                        weight.values[slot] = drawn.weight;
+                        presence.values[slot] = 1.0;
+                    }
+                    presence_weight.values[slot] = 1.0;
+                }
+                tensors.insert("landmarks_target".to_owned(), target);
+                tensors.insert("landmarks_weight".to_owned(), weight);
+                tensors.insert("presence_target".to_owned(), presence);
+                tensors.insert("presence_weight".to_owned(), presence_weight);
+            }
+            Kind::Detection { strides } => {
+                let drawn: Vec<_> = draws
+                    .zip(planes)
+                    .map(|((example, _, mut generator), plane)| {
+                        let drawn =
+                            self.sources
+                                .picture(example, self.size, self.color, &mut generator);
+                        self.write(&drawn.crop, plane);
+                        (drawn.boxes, drawn.ignore)
+                    })
+                    .collect();
+                for (level, &stride) in strides.iter().enumerate() {
+                    let (columns, rows) = (width / stride, height / stride);
+                    let cells = columns * rows;
+                    let plane =
+                        |channels| BatchTensor::zeros(&[self.batch, channels, rows, columns]);
+                    let (mut score, mut score_weight) = (plane(1), plane(1));
+                    let (mut box_values, mut box_weight) = (plane(4), plane(1));
+                    for (slot, (boxes, ignore)) in drawn.iter().enumerate() {
+                        let range = slot * cells..(slot + 1) * cells;
+                        HeadTarget {
+                            stride,
+                            width: columns,
+                            score: &mut score.values[range.clone()],
+                            score_weight: &mut score_weight.values[range.clone()],
+                            box_values: &mut box_values.values[4 * range.start..4 * range.end],
+                            box_weight: &mut box_weight.values[range],
+                        }
+                        .fill(
+                            boxes,
+                            ignore,
+                            level == 0,
+                            level + 1 == strides.len(),
+                        );
+                    }
+                    tensors.insert(format!("score_target_{stride}"), score);
+                    tensors.insert(format!("score_weight_{stride}"), score_weight);
+                    tensors.insert(format!("box_target_{stride}"), box_values);
+                    tensors.insert(format!("box_weight_{stride}"), box_weight);
+                }
+            }
+        }
+        tensors.insert("image".to_owned(), image);
+        Batch {
+            epoch,
+            index,
+            tensors,
+        }
+    }
+
+    fn write(&self, crop: &Crop, planes: &mut [f32]) {
+        self.normalization.write_planes(crop, planes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        annotation::Split,
+        frame::Frame,
+        geometry::{FaceBox, Point},
+        scheme::Scheme,
+        train::dataset::{Example, Picture, SetInfo},
+    };
+
+    fn noise_frame(seed: u64) -> Arc<Frame> {
+        let mut frame = Frame::new(96, 80);
+        rand::Rng::fill_bytes(&mut generator(seed, 0, 0, 0), frame.rgb_mut());
+        Arc::new(frame)
+    }
+
+    fn example(index: usize, label: Label) -> Example {
+        Example {
+            picture: Picture::Memory {
+                name: format!("picture {index}"),
+                frame: noise_frame(index as u64),
+            },
+            set: 0,
+            split: Split::Train,
+            id: index.to_string(),
+            original_scale: 1.0,
+            label,
+        }
+    }
+
+    fn dataset(count: usize, label: impl Fn(usize) -> Label) -> Arc<Dataset> {
+        Arc::new(Dataset {
+            sets: vec![SetInfo {
+                name: "drawn".to_owned(),
+                share: None,
+                weight: 0.5,
+            }],
+            examples: (0..count)
+                .map(|index| example(index, label(index)))
+                .collect(),
+            skipped: Vec::new(),
+        })
+    }
+
+    fn faces() -> Arc<Dataset> {
+        dataset(23, |_| Label::Landmarks {
+            scheme: Scheme::Mtfl5,
+            points: [
+                (35.0, 30.0),
+                (55.0, 31.0),
+                (45.0, 40.0),
+                (38.0, 52.0),
+                (53.0, 51.0),
+            ]
+            .map(|(x, y)| Point::new(x, y))
+            .to_vec(),
+            face_box: FaceBox::new(28.0, 20.0, 34.0, 38.0),
+        })
+    }
+
+    fn pictures() -> Arc<Dataset> {
+        dataset(9, |index| Label::Detection {
+            boxes: (0..index % 3)
+                .map(|face| FaceBox::new(10.0 + 40.0 * face as f32, 20.0, 25.0, 30.0))
+                .collect(),
+            ignore: vec![FaceBox::new(5.0, 60.0, 12.0, 12.0)],
+        })
+    }
+
+    fn landmark_config() -> LoaderConfig {
+        let task = Task::Landmarks {
+            scheme: Scheme::Mtfl5,
+            crop_margin: 1.3,
+        };
+        LoaderConfig {
+            seed: 11,
+            negative_share: 0.25,
+            ..LoaderConfig::new(task, 48, 48, 8)
+        }
+    }
+
+    fn detection_config() -> LoaderConfig {
+        let strides = vec![8, 16, 32];
+        LoaderConfig::new(Task::FaceDetection { strides }, 192, 160, 3)
+    }
+
+    fn batches(
+        data: &Arc<Dataset>,
+        negatives: Option<Arc<Dataset>>,
+        config: LoaderConfig,
+        count: usize,
+    ) -> Vec<Batch> {
+        let mut loader = Loader::new(Arc::clone(data), negatives, config).expect("loader");
+        (0..count)
+            .map(|_| loader.next_batch().expect("batch"))
+            .collect()
+    }
+
+    #[test]
+    fn batches_do_not_depend_on_the_number_of_threads_or_on_where_one_starts() {
+        for (data, negatives, config) in [
+            (faces(), Some(pictures()), landmark_config()),
+            (pictures(), None, detection_config()),
+        ] {
+            let with = |threads, start, count| {
+                let config = LoaderConfig {
+                    threads,
+                    start,
+                    ..config.clone()
+                };
+                batches(&data, negatives.clone(), config, count)
+            };
+            let alone = with(1, (0, 0), 7);
+            assert_eq!(alone, with(4, (0, 0), 7));
+            let third = &alone[3];
+            assert_eq!(alone[3..], with(2, (third.epoch, third.index), 4));
+            assert_ne!(alone[0].tensors["image"], third.tensors["image"]);
+            assert!(alone[6].epoch > 0, "the stream goes on into the next epoch");
+        }
+    }
+
+    #[test]
+    fn landmark_batches_have_the_tensors_that_the_losses_name() {
+        let batch = &batches(&faces(), Some(pictures()), landmark_config(), 1)[0];
+        for (name, shape) in [
+            ("image", vec![8, 3, 48, 48]),
+            ("landmarks_target", vec![8, 10]),
+            ("landmarks_weight", vec![8, 1]),
+            ("presence_target", vec![8, 1]),
+            ("presence_weight", vec![8, 1]),
+        ] {
+            let tensor = &batch.tensors[name];
+            assert_eq!(tensor.shape, shape, "{name}");
+            assert_eq!(
+                tensor.values.len(),
+                shape.iter().product::<usize>(),
+                "{name}"
+            );
+        }
+        let presence = &batch.tensors["presence_target"].values;
+        assert_eq!(presence.iter().sum::<f32>(), 6.0, "a quarter are negatives");
+        for (present, weight) in presence
+            .iter()
+            .zip(&batch.tensors["landmarks_weight"].values)
+        {
+            assert_eq!(*weight, 0.5 * present);
+        }
+        let image = &batch.tensors["image"].values;
+        assert!(image.iter().all(|value| (-1.0..1.0).contains(value)));
+    }
+
+    #[test]
+    fn detection_batches_have_a_target_a_stride() {
+        let batches = batches(&pictures(), None, detection_config(), 6);
+        assert_eq!(batches[0].tensors["score_target_8"].shape, [3, 1, 20, 24]);
+        assert_eq!(batches[0].tensors["box_target_32"].shape, [3, 4, 5, 6]);
+        assert_eq!(batches[0].tensors.len(), 13);
+        let positives: f32 = batches
+            .iter()
+            .flat_map(|batch| {
+                [8, 16, 32].map(|stride| &batch.tensors[&format!("score_target_{stride}")])
+            })
+            .flat_map(|tensor| &tensor.values)
+            .sum();
+        assert!(positives > 0.0);
+    }
+
+    #[test]
+    fn dropping_a_loader_that_nobody_reads_does_not_hang() {
+        let loader = Loader::new(faces(), None, landmark_config()).expect("loader");
+        drop(loader);
+        let mut read_once = Loader::new(faces(), None, landmark_config()).expect("loader");
+        read_once.next_batch().expect("batch");
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_an_error_and_not_a_hang() {
+        // A face of a scheme's name with too few points cannot come out of a reader.
+        let broken = dataset(4, |_| Label::Landmarks {
+            scheme: Scheme::Mtfl5,
+            points: vec![Point::default(); 2],
+            face_box: FaceBox::new(f32::NAN, 0.0, 10.0, 10.0),
+        });
+        let mut config = landmark_config();
+        config.augment.scale_sigma = f32::NAN;
+        config.augment.rotation_limit_deg = f32::NAN;
+        let mut loader = Loader::new(broken, None, config).expect("loader");
+        let error = loader.next_batch().expect_err("clamp panics on NaN");
+        assert!(matches!(error, LoaderError::Worker { .. }), "{error}");
+    }
+
+    #[test]
+    fn unsuitable_data_and_sizes_are_named() {
+        let refuse = |data: Arc<Dataset>, config: LoaderConfig, expected: &str| {
+            let error = Loader::new(data, None, config)
+                .expect_err(expected)
+                .to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        refuse(pictures(), landmark_config(), "mtfl5 landmarks");
+        refuse(faces(), detection_config(), "face boxes");
+        let mut config = detection_config();
+        config.input_width = 190;
+        refuse(pictures(), config, "strides that divide");
+        let mut config = landmark_config();
+        config.batch = 0;
+        refuse(faces(), config, "at least one example");
     }
 }
