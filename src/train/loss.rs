@@ -166,13 +166,14 @@ impl LossTerm {
     /// # Errors
     /// The graph has no such output, or the shapes do not fit.
     pub fn emit(&self, graph: &mut Graph) -> Result<String, GraphError> {
-        let of = graph
-            .find_type(&self.output)
-            .cloned()
-            .ok_or_else(|| GraphError::UnknownValue {
-                node: format!("loss {}", self.name),
-                value: self.output.clone(),
-            })?;
+        let of =
+            graph
+                .find_type(&self.output)
+                .cloned()
+                .ok_or_else(|| GraphError::UnknownValue {
+                    node: format!("loss {}", self.name),
+                    value: self.output.clone(),
+                })?;
         input_of(graph, &self.target, &of)?;
         let each = self.kind.elementwise(graph, &self.output, &self.target)?;
         let coefficient = f64::from(self.coefficient);

@@ -280,14 +280,41 @@ mod tests {
         let fine = OptimizerConfig::default();
         assert_eq!(fine.fault(), None);
         let cases = [
-            ("weight_decay", OptimizerConfig { weight_decay: -1.0, ..fine }),
-            ("max_gradient_norm", OptimizerConfig { max_gradient_norm: Some(0.0), ..fine }),
-            ("ema_alpha", OptimizerConfig { ema_alpha: Some(f32::NAN), ..fine }),
-            ("batch_norm_momentum", OptimizerConfig { batch_norm_momentum: 1.5, ..fine }),
+            (
+                "weight_decay",
+                OptimizerConfig {
+                    weight_decay: -1.0,
+                    ..fine
+                },
+            ),
+            (
+                "max_gradient_norm",
+                OptimizerConfig {
+                    max_gradient_norm: Some(0.0),
+                    ..fine
+                },
+            ),
+            (
+                "ema_alpha",
+                OptimizerConfig {
+                    ema_alpha: Some(f32::NAN),
+                    ..fine
+                },
+            ),
+            (
+                "batch_norm_momentum",
+                OptimizerConfig {
+                    batch_norm_momentum: 1.5,
+                    ..fine
+                },
+            ),
             (
                 "momentum",
                 OptimizerConfig {
-                    optimizer: OptimizerKind::Sgd { momentum: 1.0, nesterov: false },
+                    optimizer: OptimizerKind::Sgd {
+                        momentum: 1.0,
+                        nesterov: false,
+                    },
                     ..fine
                 },
             ),

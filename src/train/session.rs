@@ -12,7 +12,10 @@ pub use forward::{ForwardSession, SessionModel};
 pub use library::{find_library, load_library};
 pub use training::{StepReport, StepSettings, TrainingSession};
 
-use super::graph::Graph;
+use super::{
+    autodiff::Backend,
+    graph::{Graph, TensorType},
+};
 use ort::{
     ep::{self, ExecutionProvider},
     operator::OperatorDomain,
@@ -76,7 +79,7 @@ pub enum SessionError {
         /// What the loader says.
         reason: String,
     },
-    /// The device that was asked for is not there.
+    /// The device that was asked for cannot be used.
     #[error("device {device} cannot be used: {reason}")]
     Device {
         /// The device.
@@ -122,15 +125,62 @@ pub fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// A session of ONNX Runtime for a graph, and the device it runs on: never [`Device::Auto`].
-fn open(graph: &Graph, device: Device, threads: usize) -> Result<(Session, Device), SessionError> {
+impl Device {
+    /// The device that this one stands for: never [`Device::Auto`], which is CUDA when a graph runs there, else the CPU.
+    ///
+    /// # Errors
+    /// ONNX Runtime's library is missing, or CUDA was asked for and cannot be used.
+    pub fn resolve(self) -> Result<Self, SessionError> {
+        if self == Self::Cpu {
+            return Ok(self);
+        }
+        match (try_cuda()?, self) {
+            (Ok(()), _) => {
+                tracing::info!("running on CUDA");
+                Ok(Self::Cuda)
+            }
+            (Err(reason), Self::Auto) => {
+                tracing::info!(reason, "running on the CPU");
+                Ok(Self::Cpu)
+            }
+            (Err(reason), device) => Err(SessionError::Device { device, reason }),
+        }
+    }
+
+    /// Which form of the gradients suits a resolved device.
+    pub fn backend(self) -> Backend {
+        match self {
+            Self::Auto | Self::Cpu => Backend::Cpu,
+            Self::Cuda => Backend::Cuda,
+        }
+    }
+}
+
+/// Whether a graph runs on CUDA, or why not.
+fn try_cuda() -> Result<Result<(), String>, SessionError> {
+    // The provider can only be asked for when the library is there.
+    library::environment()?;
+    match ep::CUDA::is_available() {
+        Ok(true) => {}
+        Ok(false) => return Ok(Err("this ONNX Runtime has no CUDA provider".to_owned())),
+        Err(error) => return Ok(Err(error.to_string())),
+    }
+    let mut probe = Graph::new("probe");
+    let one = TensorType::f32(&[1]);
+    let added = probe
+        .input("x", one)
+        .and_then(|x| probe.apply("Add", &[&x, &x], &[]))
+        .expect("a graph of one addition");
+    probe.outputs.push(added);
+    let tried = ForwardSession::on_resolved(&probe, Device::Cuda, 1)
+        .and_then(|mut session| session.run(&[("x", &[1], &[1.0])]));
+    Ok(tried.map(drop).map_err(|error| error.to_string()))
+}
+
+/// A session of ONNX Runtime for a graph on a resolved device.
+fn open(graph: &Graph, device: Device, threads: usize) -> Result<Session, SessionError> {
     let environment = library::environment()?;
-    let bytes = graph.to_onnx();
-    let refused = |error: ort::Error| SessionError::Graph {
-        graph: graph.name.clone(),
-        reason: error.to_string(),
-    };
-    let build = |device: Device| -> ort::Result<Session> {
+    let build = || -> ort::Result<Session> {
         let domain = OperatorDomain::new("facemark")?.add(depthwise::DepthwiseGradW)?;
         let mut builder = Session::builder(&environment)?
             .with_intra_threads(threads.max(1))?
@@ -144,40 +194,12 @@ fn open(graph: &Graph, device: Device, threads: usize) -> Result<(Session, Devic
                 .error_on_failure();
             builder = builder.with_execution_providers([provider])?;
         }
-        builder.commit_from_memory(&bytes)
+        builder.commit_from_memory(&graph.to_onnx())
     };
-    let cuda_reason = || match ep::CUDA::default().is_available() {
-        Ok(true) => None,
-        Ok(false) => Some("this ONNX Runtime was built without CUDA".to_owned()),
-        Err(error) => Some(error.to_string()),
-    };
-    match device {
-        Device::Cpu => Ok((build(Device::Cpu).map_err(refused)?, Device::Cpu)),
-        Device::Cuda => {
-            let failed = |reason: String| SessionError::Device { device, reason };
-            if let Some(reason) = cuda_reason() {
-                return Err(failed(reason));
-            }
-            let session = build(Device::Cuda).map_err(|error| failed(error.to_string()))?;
-            Ok((session, Device::Cuda))
-        }
-        Device::Auto => {
-            let attempt = match cuda_reason() {
-                Some(reason) => Err(reason),
-                None => build(Device::Cuda).map_err(|error| error.to_string()),
-            };
-            match attempt {
-                Ok(session) => {
-                    tracing::info!(graph = graph.name, "running on CUDA");
-                    Ok((session, Device::Cuda))
-                }
-                Err(reason) => {
-                    tracing::info!(graph = graph.name, reason, "running on the CPU");
-                    Ok((build(Device::Cpu).map_err(refused)?, Device::Cpu))
-                }
-            }
-        }
-    }
+    build().map_err(|error| SessionError::Graph {
+        graph: graph.name.clone(),
+        reason: error.to_string(),
+    })
 }
 
 #[cfg(test)]

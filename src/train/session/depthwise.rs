@@ -15,7 +15,7 @@ const LANES: usize = 16;
 
 /// Geometry of a depthwise convolution.
 #[derive(Clone, Debug)]
-struct Window {
+pub(super) struct Window {
     kernel: [usize; 2],
     strides: [usize; 2],
     /// Padding before the first row and column. What lies behind the last is whatever the output's size reaches.
@@ -123,7 +123,8 @@ impl Window {
         let x_channel = channel / (dy_channels / channels);
         let [stride_y, stride_x] = self.strides;
         // How far the last tap shifts a plane.
-        let reach = |axis: usize| (self.kernel[axis] - 1) * self.dilations[axis] / self.strides[axis];
+        let reach =
+            |axis: usize| (self.kernel[axis] - 1) * self.dilations[axis] / self.strides[axis];
         let row = dy_width + reach(1);
         let length = (dy_height * row).next_multiple_of(LANES);
         let plane = (reach(0) * row + reach(1) + length).next_multiple_of(LANES);
@@ -141,7 +142,8 @@ impl Window {
                 let phase_y = padded_y % stride_y;
                 let source = &picture[y * width..][..width];
                 for phase_x in 0..stride_x {
-                    let target = &mut planes[(phase_y * stride_x + phase_x) * plane + place_y * row..][..row];
+                    let target = &mut planes
+                        [(phase_y * stride_x + phase_x) * plane + place_y * row..][..row];
                     // First column of this phase, and where it lands.
                     let first = (phase_x + stride_x - self.pads[1] % stride_x) % stride_x;
                     if first >= width {
@@ -154,8 +156,9 @@ impl Window {
                             let count = target.len().min(width);
                             target[..count].copy_from_slice(&source[..count]);
                         } else {
-                            for (to, from) in
-                                target.iter_mut().zip(source[first..].iter().step_by(stride_x))
+                            for (to, from) in target
+                                .iter_mut()
+                                .zip(source[first..].iter().step_by(stride_x))
                             {
                                 *to = *from;
                             }
@@ -226,7 +229,8 @@ mod tests {
                             };
                             if y < xs[2] && x_at < xs[3] {
                                 let value = x[((n * xs[1] + x_channel) * xs[2] + y) * xs[3] + x_at];
-                                dw[i * window.kernel[1] + j] += f64::from(value) * f64::from(gradient);
+                                dw[i * window.kernel[1] + j] +=
+                                    f64::from(value) * f64::from(gradient);
                             }
                         }
                     }

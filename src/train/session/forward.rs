@@ -27,7 +27,15 @@ impl ForwardSession {
     /// # Errors
     /// ONNX Runtime's library or the device is missing, or the graph is refused.
     pub fn new(graph: &Graph, device: Device, threads: usize) -> Result<Self, SessionError> {
-        let (session, device) = open(graph, device, threads)?;
+        Self::on_resolved(graph, device.resolve()?, threads)
+    }
+
+    pub(super) fn on_resolved(
+        graph: &Graph,
+        device: Device,
+        threads: usize,
+    ) -> Result<Self, SessionError> {
+        let session = open(graph, device, threads)?;
         Ok(Self {
             session,
             name: graph.name.clone(),
@@ -199,13 +207,20 @@ impl SessionModel {
         device: Device,
         threads: usize,
     ) -> Result<Self, SessionError> {
-        let shape = [1, card.color.channels(), card.input_height, card.input_width];
+        let shape = [
+            1,
+            card.color.channels(),
+            card.input_height,
+            card.input_width,
+        ];
         let expected = TensorType::f32(&shape);
         let input = match graph.inputs.as_slice() {
             [(name, found)] if *found == expected => name.clone(),
             found => {
                 return Err(SessionError::Tensor {
-                    name: found.first().map_or(String::new(), |(name, _)| name.clone()),
+                    name: found
+                        .first()
+                        .map_or(String::new(), |(name, _)| name.clone()),
                     expected: format!("one input {expected}"),
                     found: format!("{found:?}"),
                 });
@@ -237,7 +252,12 @@ impl Infer for SessionModel {
             });
         }
         card.normalization.write_planes(crop, &mut self.planes);
-        let shape = [1, card.color.channels(), card.input_height, card.input_width];
+        let shape = [
+            1,
+            card.color.channels(),
+            card.input_height,
+            card.input_width,
+        ];
         let found = self
             .session
             .run(&[(&self.input, &shape, &self.planes)])

@@ -4,9 +4,7 @@ use super::{Device, SessionError, open};
 use crate::train::{
     graph::TensorType,
     optimizer::OptimizerConfig,
-    step::{
-        GRADIENT_NORM, LOSS, StepError, TrainingState, TrainingStep, next_name, term_output,
-    },
+    step::{GRADIENT_NORM, LOSS, StepError, TrainingState, TrainingStep, next_name, term_output},
     target::Batch,
 };
 use ort::{
@@ -81,7 +79,8 @@ impl TrainingSession {
         state: TrainingState,
     ) -> Result<Self, StartError> {
         step.check_state(&state)?;
-        let (session, device) = open(step.graph(), device, threads)?;
+        let device = device.resolve()?;
+        let session = open(step.graph(), device, threads)?;
         let name = step.graph().name.clone();
         let failed = |error: ort::Error| SessionError::Run {
             graph: name.clone(),
@@ -124,8 +123,7 @@ impl TrainingSession {
     ) -> Result<StepReport, SessionError> {
         for (name, of) in &self.batch_inputs {
             let found = batch.tensors.get(name);
-            if !found.is_some_and(|t| t.shape == of.shape && t.values.len() == of.element_count())
-            {
+            if !found.is_some_and(|t| t.shape == of.shape && t.values.len() == of.element_count()) {
                 return Err(SessionError::Tensor {
                     name: name.clone(),
                     expected: of.to_string(),
@@ -252,8 +250,9 @@ impl Prepared {
         let mut sets = [empty_set()?, empty_set()?];
         for (tensor, (_, values)) in sets[0].iter_mut().zip(&present) {
             match device {
-                Device::Cuda => Tensor::from_array(([values.len()], values.to_vec()))?
-                    .copy_into(tensor)?,
+                Device::Cuda => {
+                    Tensor::from_array(([values.len()], values.to_vec()))?.copy_into(tensor)?
+                }
                 Device::Auto | Device::Cpu => {
                     tensor.extract_tensor_mut().1.copy_from_slice(values);
                 }
@@ -266,7 +265,10 @@ impl Prepared {
                 binding.bind_output(next_name(name), &mut sets[1 - read][index])?;
             }
             let terms = step.term_names().iter().map(|term| term_output(term));
-            for output in [LOSS.to_owned(), GRADIENT_NORM.to_owned()].into_iter().chain(terms) {
+            for output in [LOSS.to_owned(), GRADIENT_NORM.to_owned()]
+                .into_iter()
+                .chain(terms)
+            {
                 binding.bind_output_to_device(output, &on_host)?;
             }
             Ok(binding)
