@@ -1,5 +1,9 @@
 //! Reverse mode over a [`Graph`]: gradients as more nodes of the same graph.
 
+mod training_form;
+
+pub use training_form::{BatchStatistics, training_form};
+
 use super::graph::{Graph, GraphError, operators};
 use std::collections::{HashMap, HashSet};
 

@@ -5,6 +5,7 @@
 
 mod build;
 mod file;
+mod import;
 pub(super) mod operators;
 mod tensor;
 
@@ -176,6 +177,8 @@ pub struct Graph {
     pub metadata: BTreeMap<String, String>,
     types: HashMap<String, TensorType>,
     constants: HashMap<ConstantKey, String>,
+    /// Outputs of the BatchNormalization nodes whose statistics are those of the batch.
+    batch_normalized: HashSet<String>,
     fresh: usize,
 }
 
@@ -398,6 +401,9 @@ impl Graph {
             });
         };
         self.types.insert(to.to_owned(), of);
+        if self.batch_normalized.remove(from) {
+            self.batch_normalized.insert(to.to_owned());
+        }
         for node in &mut self.nodes {
             for name in node.inputs.iter_mut().chain(&mut node.outputs) {
                 if name == from {
@@ -467,6 +473,57 @@ impl Graph {
                 return name;
             }
         }
+    }
+
+    /// The second output of the node whose first output is `first`; the node gets one when it has none.
+    fn second_output(&mut self, first: &str) -> Result<String, GraphError> {
+        let name = self.fresh_name(&format!("{first}_indices"));
+        let Some(index) = self
+            .nodes
+            .iter()
+            .position(|node| node.outputs.first().is_some_and(|output| output == first))
+        else {
+            return Err(GraphError::UnknownValue {
+                node: String::new(),
+                value: first.to_owned(),
+            });
+        };
+        if let Some(second) = self.nodes[index]
+            .outputs
+            .get(1)
+            .filter(|name| !name.is_empty())
+        {
+            return Ok(second.clone());
+        }
+        let mut node = self.nodes[index].clone();
+        node.outputs.truncate(1);
+        node.outputs.push(name.clone());
+        let types = operators::infer(self, &node)?;
+        self.define(&name, types[1].clone())?;
+        self.nodes[index] = node;
+        Ok(name)
+    }
+
+    /// Adds a constant of a file. A constant that [`Graph::constant`] made is shared again.
+    fn restore(&mut self, name: &str, tensor: Tensor) -> Result<(), GraphError> {
+        if name.starts_with(CONSTANT_PREFIX) {
+            let key = ConstantKey {
+                of: tensor.tensor_type(),
+                bytes: tensor.data.to_bytes(),
+            };
+            self.constants.insert(key, name.to_owned());
+        }
+        self.parameter(name, tensor).map(|_| ())
+    }
+
+    /// Notes that the batch normalisation with output `y` uses the statistics of the batch.
+    pub(super) fn mark_batch_normalized(&mut self, y: &str) {
+        self.batch_normalized.insert(y.to_owned());
+    }
+
+    /// Whether the batch normalisation with output `y` was rewritten to the statistics of the batch.
+    fn normalizes_by_batch(&self, y: &str) -> bool {
+        self.batch_normalized.contains(y)
     }
 
     fn define(&mut self, name: &str, of: TensorType) -> Result<(), GraphError> {

@@ -1,6 +1,6 @@
-//! A graph as an ONNX file: writing it, and reading any forward graph whose operators are supported.
+//! The messages of an ONNX file to and from nodes, attributes and tensors.
 
-use super::{Attribute, ElementType, Graph, GraphError, Node, Tensor, TensorData, TensorType};
+use super::{Attribute, ElementType, Graph, Node, Tensor, TensorData, TensorType};
 use crate::onnx::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, attribute_type,
@@ -171,8 +171,27 @@ pub(super) fn element_of_data_type(number: i32) -> Option<ElementType> {
     })
 }
 
+/// The attribute that a message holds, or why it cannot be used.
+pub(super) fn attribute_from_proto(proto: &AttributeProto) -> Result<Attribute, String> {
+    Ok(match proto.r#type.unwrap_or(0) {
+        attribute_type::FLOAT => Attribute::Float(proto.f.unwrap_or(0.0)),
+        attribute_type::INT => Attribute::Int(proto.i.unwrap_or(0)),
+        attribute_type::STRING => {
+            let bytes = proto.s.clone().unwrap_or_default();
+            Attribute::Text(String::from_utf8(bytes).map_err(|error| error.to_string())?)
+        }
+        attribute_type::TENSOR => {
+            let tensor = proto.t.as_ref().ok_or("it has no tensor")?;
+            Attribute::Tensor(tensor_from_proto(tensor)?)
+        }
+        attribute_type::FLOATS => Attribute::Floats(proto.floats.clone()),
+        attribute_type::INTS => Attribute::Ints(proto.ints.clone()),
+        other => return Err(format!("attribute type {other} is not supported")),
+    })
+}
+
 /// The tensor that a message holds, or why it cannot be used.
-fn tensor_from_proto(proto: &TensorProto) -> Result<Tensor, String> {
+pub(super) fn tensor_from_proto(proto: &TensorProto) -> Result<Tensor, String> {
     if proto.data_location == Some(1) {
         return Err("the data is in another file".to_owned());
     }

@@ -3,12 +3,16 @@
 //! An operator is supported exactly when it is in [`rule`].
 
 mod conv;
+mod conv_gradient;
 mod elementwise;
 mod linear;
 mod normalization;
+mod piecewise;
 mod pool;
 mod reduce;
 mod shape;
+
+pub(in crate::train) use normalization::{reduce_to_channels, rows_of_channels};
 
 use super::{ElementType, Graph, GraphError, Node, TensorType};
 use crate::train::autodiff::Backend;
@@ -40,66 +44,69 @@ fn rule(domain: &str, op: &str) -> Option<Rule> {
         adjoint: None,
     };
     Some(match (domain, op) {
-        ("", "Add") => forward(elementwise::binary),
-        ("", "Sub") => forward(elementwise::binary),
-        ("", "Mul") => forward(elementwise::binary),
-        ("", "Div") => forward(elementwise::binary),
-        ("", "Pow") => forward(elementwise::power),
-        ("", "Min" | "Max") => forward(elementwise::variadic),
-        ("", "Neg") => forward(elementwise::unary),
-        ("", "Abs") => forward(elementwise::unary),
-        ("", "Sqrt") => forward(elementwise::unary_float),
-        ("", "Exp") => forward(elementwise::unary_float),
-        ("", "Log") => forward(elementwise::unary_float),
-        ("", "Reciprocal") => forward(elementwise::unary_float),
-        ("", "Sigmoid") => forward(elementwise::unary_float),
-        ("", "Tanh") => forward(elementwise::unary_float),
-        ("", "Softplus") => forward(elementwise::unary_float),
-        ("", "Erf") => forward(elementwise::unary_float),
-        ("", "Identity") => forward(elementwise::unary),
-        ("", "Relu") => forward(elementwise::unary),
-        ("", "LeakyRelu") => forward(elementwise::unary_float),
-        ("", "PRelu") => forward(elementwise::binary),
-        ("", "Clip") => forward(elementwise::clip),
-        ("", "HardSigmoid") => forward(elementwise::unary_float),
-        ("", "HardSwish") => forward(elementwise::unary_float),
+        ("", "Add") => both(elementwise::binary, elementwise::add_adjoint),
+        ("", "Sub") => both(elementwise::binary, elementwise::sub_adjoint),
+        ("", "Mul") => both(elementwise::binary, elementwise::mul_adjoint),
+        ("", "Div") => both(elementwise::binary, elementwise::div_adjoint),
+        ("", "Pow") => both(elementwise::power, elementwise::pow_adjoint),
+        ("", "Min" | "Max") => both(elementwise::variadic, piecewise::min_max_adjoint),
+        ("", "Neg") => both(elementwise::unary, elementwise::neg_adjoint),
+        ("", "Abs") => both(elementwise::unary, piecewise::abs_adjoint),
+        ("", "Sqrt") => both(elementwise::unary_float, elementwise::sqrt_adjoint),
+        ("", "Exp") => both(elementwise::unary_float, elementwise::exp_adjoint),
+        ("", "Log") => both(elementwise::unary_float, elementwise::log_adjoint),
+        ("", "Reciprocal") => both(elementwise::unary_float, elementwise::reciprocal_adjoint),
+        ("", "Sigmoid") => both(elementwise::unary_float, elementwise::sigmoid_adjoint),
+        ("", "Tanh") => both(elementwise::unary_float, elementwise::tanh_adjoint),
+        ("", "Softplus") => both(elementwise::unary_float, elementwise::softplus_adjoint),
+        ("", "Erf") => both(elementwise::unary_float, elementwise::erf_adjoint),
+        ("", "Identity") => both(elementwise::unary, elementwise::identity_adjoint),
+        ("", "Relu") => both(elementwise::unary, piecewise::relu_adjoint),
+        ("", "LeakyRelu") => both(elementwise::unary_float, piecewise::leaky_relu_adjoint),
+        ("", "PRelu") => both(elementwise::binary, piecewise::prelu_adjoint),
+        ("", "Clip") => both(elementwise::clip, piecewise::clip_adjoint),
+        ("", "HardSigmoid") => both(elementwise::unary_float, piecewise::hard_sigmoid_adjoint),
+        ("", "HardSwish") => both(elementwise::unary_float, piecewise::hard_swish_adjoint),
         ("", "Sign" | "Floor" | "Ceil" | "Round") => forward(elementwise::unary),
         ("", "Not") => forward(elementwise::unary),
         ("", "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Equal") => {
             forward(elementwise::comparison)
         }
         ("", "And" | "Or") => forward(elementwise::binary),
-        ("", "Cast") => forward(elementwise::cast),
-        ("", "Where") => forward(elementwise::select),
-        ("", "Softmax") => forward(normalization::softmax),
-        ("", "LogSoftmax") => forward(normalization::softmax),
-        ("", "BatchNormalization") => forward(normalization::batch_normalization),
-        ("", "Conv") => forward(conv::conv),
-        ("", "ConvTranspose") => forward(conv::conv_transpose),
+        ("", "Cast") => both(elementwise::cast, elementwise::cast_adjoint),
+        ("", "Where") => both(elementwise::select, piecewise::where_adjoint),
+        ("", "Softmax") => both(normalization::softmax, normalization::softmax_adjoint),
+        ("", "LogSoftmax") => both(normalization::softmax, normalization::log_softmax_adjoint),
+        ("", "BatchNormalization") => both(
+            normalization::batch_normalization,
+            normalization::batch_normalization_adjoint,
+        ),
+        ("", "Conv") => both(conv::conv, conv_gradient::conv_adjoint),
+        ("", "ConvTranspose") => both(conv::conv_transpose, conv_gradient::conv_transpose_adjoint),
         ("facemark", "DepthwiseGradW") => forward(conv::depthwise_grad_w),
         ("", "MatMul") | ("com.microsoft", "FusedMatMul") => {
             both(linear::matmul, linear::matmul_adjoint)
         }
         ("", "Gemm") => both(linear::gemm, linear::gemm_adjoint),
-        ("", "MaxPool") => forward(pool::max_pool),
-        ("", "AveragePool") => forward(pool::average_pool),
-        ("", "GlobalAveragePool") => forward(pool::global_pool),
-        ("", "Resize") => forward(pool::resize),
+        ("", "MaxPool") => both(pool::max_pool, pool::max_pool_adjoint),
+        ("", "AveragePool") => both(pool::average_pool, pool::average_pool_adjoint),
+        ("", "GlobalAveragePool") => both(pool::global_pool, pool::global_average_pool_adjoint),
+        ("", "Resize") => both(pool::resize, pool::resize_adjoint),
         ("", "ReduceSum") => both(reduce::reduce, reduce::sum_adjoint),
         ("", "ReduceMean") => both(reduce::reduce, reduce::mean_adjoint),
         ("", "ReduceSumSquare") => both(reduce::reduce, reduce::sum_square_adjoint),
         ("", "ReduceL2") => both(reduce::reduce, reduce::l2_adjoint),
         ("", "ReduceMax" | "ReduceMin") => forward(reduce::reduce),
-        ("", "Concat") => forward(shape::concat),
-        ("", "Split") => forward(shape::split),
-        ("", "Slice") => forward(shape::slice),
-        ("", "Pad") => forward(shape::pad),
-        ("", "Reshape") => forward(shape::reshape),
-        ("", "Flatten") => forward(shape::flatten),
-        ("", "Squeeze") => forward(shape::squeeze),
-        ("", "Unsqueeze") => forward(shape::unsqueeze),
-        ("", "Transpose") => forward(shape::transpose),
-        ("", "Expand") => forward(shape::expand),
+        ("", "Concat") => both(shape::concat, shape::concat_adjoint),
+        ("", "Split") => both(shape::split, shape::split_adjoint),
+        ("", "Slice") => both(shape::slice, shape::slice_adjoint),
+        ("", "Pad") => both(shape::pad, shape::pad_adjoint),
+        ("", "Reshape") => both(shape::reshape, shape::reshape_adjoint),
+        ("", "Flatten") => both(shape::flatten, shape::reshape_adjoint),
+        ("", "Squeeze") => both(shape::squeeze, shape::reshape_adjoint),
+        ("", "Unsqueeze") => both(shape::unsqueeze, shape::reshape_adjoint),
+        ("", "Transpose") => both(shape::transpose, shape::transpose_adjoint),
+        ("", "Expand") => both(shape::expand, shape::expand_adjoint),
         ("", "Gather") => forward(shape::gather),
         ("", "ScatterElements") => forward(shape::scatter_elements),
         _ => return None,
@@ -115,13 +122,23 @@ fn full_name(node: &Node) -> String {
     }
 }
 
+/// Whether the operator has a type rule.
+pub(super) fn is_supported(node: &Node) -> bool {
+    rule(&node.domain, &node.op).is_some()
+}
+
+/// The error for an operator without a type rule.
+pub(super) fn unsupported(node: &Node) -> GraphError {
+    GraphError::UnsupportedOperator {
+        node: node.label().to_owned(),
+        operator: full_name(node),
+    }
+}
+
 /// The types of a node's outputs. The node's inputs are known to the graph.
 pub(super) fn infer(graph: &Graph, node: &Node) -> Types {
     let Some(rule) = rule(&node.domain, &node.op) else {
-        return Err(GraphError::UnsupportedOperator {
-            node: node.label().to_owned(),
-            operator: full_name(node),
-        });
+        return Err(unsupported(node));
     };
     let site = Site { graph, node };
     let types = (rule.infer)(&site)?;

@@ -1,6 +1,7 @@
 //! Softmax and batch normalisation in inference form.
 
-use super::{Site, Types};
+use super::{Adjoint, Gradients, Site, Types};
+use crate::train::graph::{Graph, GraphError};
 
 pub(super) fn softmax(site: &Site) -> Types {
     let x = site.float_input(0)?;
@@ -24,4 +25,109 @@ pub(super) fn batch_normalization(site: &Site) -> Types {
         }
     }
     Ok(vec![x.clone()])
+}
+
+/// dx = y (dy - sum(y dy)), the sum along the axis.
+pub(super) fn softmax_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    let (y, dy) = (adjoint.y(), adjoint.dy()?);
+    let axis = softmax_axis(adjoint)?;
+    let graph = &mut *adjoint.graph;
+    let product = graph.mul(y, dy)?;
+    let sum = graph.reduce("ReduceSum", &product, &[axis], true)?;
+    let centred = graph.sub(dy, &sum)?;
+    Ok(vec![Some(graph.mul(y, &centred)?)])
+}
+
+/// dx = dy - e^y sum(dy), the sum along the axis.
+pub(super) fn log_softmax_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    let (y, dy) = (adjoint.y(), adjoint.dy()?);
+    let axis = softmax_axis(adjoint)?;
+    let graph = &mut *adjoint.graph;
+    let sum = graph.reduce("ReduceSum", dy, &[axis], true)?;
+    let softmax = graph.unary("Exp", y)?;
+    let share = graph.mul(&softmax, &sum)?;
+    Ok(vec![Some(graph.sub(dy, &share)?)])
+}
+
+fn softmax_axis(adjoint: &Adjoint) -> Result<usize, GraphError> {
+    let site = adjoint.site();
+    site.axis(site.int("axis", -1), site.input(0)?.rank())
+}
+
+/// `x` `[N, C, ..]` as `[N, C, rest]`.
+pub(in crate::train) fn rows_of_channels(graph: &mut Graph, x: &str) -> Result<String, GraphError> {
+    let shape = graph.shape(x).to_vec();
+    graph.reshape(x, &[shape[0], shape[1], shape[2..].iter().product()])
+}
+
+/// `x` `[N, C, rest]` summed (or averaged, ..) to `[C]`.
+pub(in crate::train) fn reduce_to_channels(
+    graph: &mut Graph,
+    op: &str,
+    x: &str,
+) -> Result<String, GraphError> {
+    // Reducing one block of axes at a time is the fast case; after the first the rest is small.
+    let rows = graph.reduce(op, x, &[2], false)?;
+    let then = if op == "ReduceSumSquare" {
+        "ReduceSum"
+    } else {
+        op
+    };
+    graph.reduce(then, &rows, &[0], false)
+}
+
+/// y = scale (x - mean) r + bias with r = 1 / sqrt(variance + epsilon).
+///
+/// With constant statistics dx = scale r dy. With the statistics of the batch (see
+/// [`training_form`](crate::train::autodiff::training_form)) x also acts through them; summed up (Ioffe and Szegedy
+/// 2015, the equations of section 3, with m elements a channel and g = sum(dy (x - mean) r)):
+/// dx = scale r (dy - sum(dy) / m - (x - mean) r g / m).
+pub(super) fn batch_normalization_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    let [x, scale, mean, variance] = [0, 1, 3, 4].map(|index| adjoint.x(index));
+    let dy = adjoint.dy()?;
+    let of_batch = adjoint.graph.normalizes_by_batch(adjoint.y());
+    if !of_batch && (adjoint.needs(3) || adjoint.needs(4)) {
+        return Err(adjoint.missing("its statistics depend on what is differentiated"));
+    }
+    let epsilon = f64::from(adjoint.node.float("epsilon").unwrap_or(1e-5));
+    let needs_x = adjoint.needs(0);
+    let shape = adjoint.shape(x);
+    let graph = &mut *adjoint.graph;
+    let count = (graph.type_of(x).element_count() / shape[1]).max(1) as f64;
+    let x_rows = rows_of_channels(graph, x)?;
+    let dy_rows = rows_of_channels(graph, dy)?;
+    let shifted = graph.offset(variance, epsilon)?;
+    let deviation = graph.unary("Sqrt", &shifted)?;
+    let r = graph.unary("Reciprocal", &deviation)?;
+    let sum_dy = reduce_to_channels(graph, "ReduceSum", &dy_rows)?;
+    let products = graph.mul(&dy_rows, &x_rows)?;
+    let sum_products = reduce_to_channels(graph, "ReduceSum", &products)?;
+    let shift = graph.mul(mean, &sum_dy)?;
+    let centred = graph.sub(&sum_products, &shift)?;
+    let g = graph.mul(&centred, &r)?;
+    let dx = if needs_x {
+        let channel = [shape[1], 1];
+        let factor = graph.mul(scale, &r)?;
+        let factor_column = graph.reshape(&factor, &channel)?;
+        let mut dx = graph.mul(&dy_rows, &factor_column)?;
+        if of_batch {
+            // dx = factor dy + slope x + offset, with one slope and offset a channel.
+            let slope = graph.mul(&factor, &g)?;
+            let slope = graph.mul(&slope, &r)?;
+            let slope = graph.scale(&slope, -1.0 / count)?;
+            let level = graph.mul(&factor, &sum_dy)?;
+            let level = graph.scale(&level, -1.0 / count)?;
+            let moved = graph.mul(&slope, mean)?;
+            let offset = graph.sub(&level, &moved)?;
+            let slope = graph.reshape(&slope, &channel)?;
+            let offset = graph.reshape(&offset, &channel)?;
+            let line = graph.mul(&x_rows, &slope)?;
+            let line = graph.add(&line, &offset)?;
+            dx = graph.add(&dx, &line)?;
+        }
+        Some(graph.reshape(&dx, &shape)?)
+    } else {
+        None
+    };
+    Ok(vec![dx, Some(g), Some(sum_dy), None, None])
 }

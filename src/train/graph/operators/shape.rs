@@ -1,7 +1,7 @@
 //! Operators that move elements without changing them.
 
-use super::{Site, Types, with_shape};
-use crate::train::graph::{GraphError, TensorType};
+use super::{Adjoint, Gradients, Site, Types, reduce, with_shape};
+use crate::train::graph::{Attribute, Graph, GraphError};
 
 pub(super) fn concat(site: &Site) -> Types {
     let first = site.input(0)?;
@@ -290,4 +290,148 @@ pub(super) fn scatter_elements(site: &Site) -> Types {
         ));
     }
     Ok(vec![x.clone()])
+}
+
+/// Each part gets its piece of dy.
+pub(super) fn concat_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    let dy = adjoint.dy()?;
+    let count = adjoint.node.inputs.len();
+    let site = adjoint.site();
+    let axis = site.axis(site.int("axis", 0), site.input(0)?.rank())?;
+    let sizes: Vec<i64> = (0..count)
+        .map(|index| adjoint.graph.shape(adjoint.x(index))[axis] as i64)
+        .collect();
+    if count == 1 {
+        return Ok(vec![Some(dy.to_owned())]);
+    }
+    let sizes = adjoint.graph.ints(&sizes);
+    let axis = ("axis", Attribute::Int(axis as i64));
+    let parts = adjoint
+        .graph
+        .apply_multi("Split", &[dy, &sizes], &[axis], count)?;
+    Ok(parts.into_iter().map(Some).collect())
+}
+
+/// The gradients of the parts joined, zeros where a part has none.
+pub(super) fn split_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    let (axis, _) = split_sizes(&adjoint.site())?;
+    let mut parts = Vec::new();
+    for (output, gradient) in adjoint.node.outputs.iter().zip(adjoint.output_gradients) {
+        parts.push(match gradient {
+            Some(gradient) => gradient.clone(),
+            None => {
+                let shape = adjoint.shape(output);
+                let zero = adjoint.graph.scalar_like(0.0, output);
+                reduce::expand(adjoint.graph, &zero, &shape)?
+            }
+        });
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    Ok(vec![Some(adjoint.graph.concat(&parts, axis)?)])
+}
+
+/// dy put back in its place among zeros.
+pub(super) fn slice_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    let ranges = ranges(&adjoint.site())?;
+    let mut value = adjoint.dy()?.to_owned();
+    for range in ranges {
+        let size = adjoint.graph.shape(adjoint.x(0))[range.axis];
+        value = unslice(adjoint.graph, &value, range, size)?;
+    }
+    Ok(vec![Some(value)])
+}
+
+/// The inverse of taking `range` from an axis of `size`, with zeros elsewhere.
+fn unslice(graph: &mut Graph, dy: &str, range: Range, size: usize) -> Result<String, GraphError> {
+    let Range {
+        axis,
+        start,
+        step,
+        count,
+    } = range;
+    let mut value = dy.to_owned();
+    let mut first = start;
+    if step < 0 {
+        let end = i64::MIN + 1;
+        value = graph.slice(&value, &[axis], &[-1], &[end], &[-1])?;
+        first = start + step * (count as i64 - 1).max(0);
+    }
+    let stride = step.unsigned_abs() as usize;
+    let mut shape = graph.shape(&value).to_vec();
+    if stride > 1 {
+        // Each element becomes the first of a row of `stride`, the others 0.
+        let mut apart = shape.clone();
+        apart.insert(axis + 1, 1);
+        value = graph.reshape(&value, &apart)?;
+        let before = vec![0; apart.len()];
+        let mut after = before.clone();
+        after[axis + 1] = stride as i64 - 1;
+        value = pad_or_crop(graph, &value, &before, &after)?;
+        shape[axis] = count * stride;
+        value = graph.reshape(&value, &shape)?;
+    }
+    let mut before = vec![0; shape.len()];
+    let mut after = before.clone();
+    before[axis] = first;
+    after[axis] = size as i64 - first - (count * stride) as i64;
+    pad_or_crop(graph, &value, &before, &after)
+}
+
+/// `x` with zeros added around each axis, or cut off where the number is negative.
+pub(super) fn pad_or_crop(
+    graph: &mut Graph,
+    x: &str,
+    before: &[i64],
+    after: &[i64],
+) -> Result<String, GraphError> {
+    let shape = graph.shape(x).to_vec();
+    let cut: Vec<usize> = (0..shape.len())
+        .filter(|&axis| before[axis] < 0 || after[axis] < 0)
+        .collect();
+    let mut value = x.to_owned();
+    if !cut.is_empty() {
+        let starts: Vec<i64> = cut.iter().map(|&axis| (-before[axis]).max(0)).collect();
+        let ends: Vec<i64> = cut
+            .iter()
+            .map(|&axis| shape[axis] as i64 - (-after[axis]).max(0))
+            .collect();
+        let steps = vec![1; cut.len()];
+        value = graph.slice(&value, &cut, &starts, &ends, &steps)?;
+    }
+    let positive = |sizes: &[i64]| sizes.iter().map(|&size| size.max(0)).collect::<Vec<_>>();
+    graph.pad(&value, &positive(before), &positive(after))
+}
+
+pub(super) fn pad_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    if adjoint.needs(2) {
+        return Err(adjoint.missing("the padding value depends on what is differentiated"));
+    }
+    let (before, after): (Vec<i64>, Vec<i64>) = paddings(&adjoint.site())?
+        .into_iter()
+        .map(|(before, after)| (-before, -after))
+        .unzip();
+    let dy = adjoint.dy()?;
+    Ok(vec![Some(pad_or_crop(adjoint.graph, dy, &before, &after)?)])
+}
+
+/// Reshape, Flatten, Squeeze and Unsqueeze: dy in the shape of x.
+pub(super) fn reshape_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    let shape = adjoint.shape(adjoint.x(0));
+    Ok(vec![Some(adjoint.graph.reshape(adjoint.dy()?, &shape)?)])
+}
+
+pub(super) fn transpose_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    let permutation = permutation(&adjoint.site())?;
+    let mut inverse = vec![0; permutation.len()];
+    for (to, from) in permutation.into_iter().enumerate() {
+        inverse[from] = to;
+    }
+    Ok(vec![Some(
+        adjoint.graph.transpose(adjoint.dy()?, &inverse)?,
+    )])
+}
+
+pub(super) fn expand_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    let dy = adjoint.dy()?;
+    Ok(vec![adjoint.unbroadcast(dy, 0)?])
 }
