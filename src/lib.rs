@@ -13,6 +13,7 @@ pub mod onnx;
 pub mod overlay;
 pub mod picture;
 pub mod scheme;
+pub mod sink;
 pub mod source;
 #[cfg(feature = "train")]
 pub mod train;

@@ -57,6 +57,11 @@ pub fn is_picture_name(path: &Path) -> bool {
     extension(path).is_some_and(|ending| EXTENSIONS.contains(&ending.as_str()))
 }
 
+/// Whether the name ends like a format that [`save`] writes.
+pub fn is_writable_name(path: &Path) -> bool {
+    matches!(extension(path).as_deref(), Some("png" | "jpg" | "jpeg"))
+}
+
 /// Reads and decodes a picture file.
 ///
 /// # Errors
