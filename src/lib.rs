@@ -4,16 +4,20 @@
 
 pub mod annotation;
 pub mod crop;
+pub mod detector;
 pub mod engine;
 pub mod frame;
 pub mod geometry;
+pub mod landmarker;
 pub mod metrics;
 pub mod model;
 pub mod onnx;
 pub mod overlay;
 pub mod picture;
+pub mod pose;
 pub mod scheme;
 pub mod sink;
+pub mod smoothing;
 pub mod source;
 #[cfg(feature = "train")]
 pub mod train;

@@ -34,6 +34,16 @@ pub enum Task {
     },
 }
 
+impl Task {
+    /// The name in model metadata.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Landmarks { .. } => LANDMARKS,
+            Self::FaceDetection { .. } => FACE_DETECTION,
+        }
+    }
+}
+
 /// The facts about a model that travel in its ONNX file as `metadata_props` under `facemark.*`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelCard {
@@ -164,6 +174,18 @@ pub enum InferError {
     },
 }
 
+/// A model was given to something that needs one of another task.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("model {model}: expected a model for {expected}, found one for {found}")]
+pub struct WrongTask {
+    /// Model name.
+    pub model: String,
+    /// The task that is needed.
+    pub expected: &'static str,
+    /// The model's.
+    pub found: &'static str,
+}
+
 /// One named output of a network.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
@@ -235,6 +257,8 @@ impl<T: Infer + ?Sized> Infer for Box<T> {
     }
 }
 
+const LANDMARKS: &str = "landmarks";
+const FACE_DETECTION: &str = "face-detection";
 const NAME: &str = "facemark.name";
 const TASK: &str = "facemark.task";
 const SCHEME: &str = "facemark.scheme";
@@ -263,11 +287,11 @@ impl ModelCard {
     ) -> Result<Self, ModelError> {
         let fields = Fields { metadata, path };
         let task = match fields.text(TASK)? {
-            "landmarks" => Task::Landmarks {
+            LANDMARKS => Task::Landmarks {
                 scheme: fields.parse(SCHEME, "a landmark scheme")?,
                 crop_margin: fields.positive(CROP_MARGIN)?,
             },
-            "face-detection" => Task::FaceDetection {
+            FACE_DETECTION => Task::FaceDetection {
                 strides: fields.strides()?,
             },
             found => return Err(fields.bad(TASK, "landmarks or face-detection", found)),
@@ -305,17 +329,16 @@ impl ModelCard {
             ),
             (TRAINING_DATA.to_owned(), self.training_data.clone()),
         ]);
+        metadata.insert(TASK.to_owned(), self.task.name().to_owned());
         match &self.task {
             Task::Landmarks {
                 scheme,
                 crop_margin,
             } => {
-                metadata.insert(TASK.to_owned(), "landmarks".to_owned());
                 metadata.insert(SCHEME.to_owned(), scheme.name().to_owned());
                 metadata.insert(CROP_MARGIN.to_owned(), crop_margin.to_string());
             }
             Task::FaceDetection { strides } => {
-                metadata.insert(TASK.to_owned(), "face-detection".to_owned());
                 let strides: Vec<String> = strides.iter().map(usize::to_string).collect();
                 metadata.insert(STRIDES.to_owned(), strides.join(","));
             }

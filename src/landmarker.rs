@@ -1,0 +1,242 @@
+//! From a region of a frame to the landmarks of the face in it.
+
+use crate::{
+    crop::{Crop, CropRegion},
+    detector::sigmoid,
+    frame::Frame,
+    geometry::{FaceBox, Point},
+    model::{Infer, InferError, Outputs, Task, WrongTask},
+    scheme::Scheme,
+};
+
+/// Locates landmarks. After the first frame it allocates nothing of its own.
+pub struct Landmarker<M> {
+    model: M,
+    scheme: Scheme,
+    crop_margin: f32,
+    crop: Crop,
+    outputs: Outputs,
+}
+
+impl<M: Infer> Landmarker<M> {
+    /// Around a network for landmarks.
+    ///
+    /// # Errors
+    /// The network is for something else.
+    pub fn new(model: M) -> Result<Self, WrongTask> {
+        let card = model.card();
+        let Task::Landmarks {
+            scheme,
+            crop_margin,
+        } = card.task
+        else {
+            return Err(WrongTask {
+                model: card.name.clone(),
+                expected: "landmarks",
+                found: card.task.name(),
+            });
+        };
+        Ok(Self {
+            scheme,
+            crop_margin,
+            crop: card.new_crop(),
+            outputs: Outputs::default(),
+            model,
+        })
+    }
+
+    /// The network.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// Layout of the landmarks.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The upright region that the network wants to see for a face box.
+    pub fn region_of_box(&self, face_box: &FaceBox) -> CropRegion {
+        CropRegion::around_box(face_box, self.crop_margin)
+    }
+
+    /// The region for a face whose landmarks are roughly known, turned so that the eyes are level. `None` when the
+    /// landmarks enclose no area.
+    pub fn region_of_landmarks(&self, landmarks_in_frame: &[Point]) -> Option<CropRegion> {
+        let roll_rad = eye_line_roll(self.scheme, landmarks_in_frame);
+        CropRegion::around_landmarks(landmarks_in_frame, roll_rad, self.crop_margin)
+            .filter(|region| region.width > 0.0 && region.width.is_finite())
+    }
+
+    /// Replaces the content of `landmarks` by the landmarks of the face in `region`, in the frame, and gives the
+    /// confidence that the region shows a face: 0 to 1, and 1 from a network without a `presence` output.
+    ///
+    /// # Errors
+    /// The network failed, or its outputs do not fit its card or are not numbers.
+    pub fn locate(
+        &mut self,
+        frame: &Frame,
+        region: &CropRegion,
+        landmarks: &mut Vec<Point>,
+    ) -> Result<f32, InferError> {
+        let crop_from_frame = region.crop_from_frame(self.crop.width(), self.crop.height());
+        self.crop.fill(frame, &crop_from_frame);
+        self.model.infer(&self.crop, &mut self.outputs)?;
+        let count = 2 * self.scheme.landmark_count();
+        let wrong = |output: &str, expected: String, found: String| InferError::Output {
+            model: self.model.card().name.clone(),
+            output: output.to_owned(),
+            expected,
+            found,
+        };
+        let values = match self.outputs.get("landmarks") {
+            Some(output) if output.values.len() == count => &output.values,
+            Some(output) => {
+                let found = format!("{:?}", output.shape);
+                return Err(wrong("landmarks", format!("[1, {count}]"), found));
+            }
+            None => {
+                let found = "no such output".to_owned();
+                return Err(wrong("landmarks", format!("[1, {count}]"), found));
+            }
+        };
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(wrong("landmarks", "numbers".to_owned(), value.to_string()));
+        }
+        landmarks.clear();
+        // A singular map comes from a region without area; there is nothing to see in it.
+        let Some(frame_from_crop) = crop_from_frame.inverse() else {
+            landmarks.resize(count / 2, region.center);
+            return Ok(0.0);
+        };
+        let (width, height) = (self.crop.width() as f32, self.crop.height() as f32);
+        landmarks.extend(values.chunks_exact(2).map(|pair| {
+            let point_in_crop = Point::new(
+                (pair[0] + 0.5) * width - 0.5,
+                (pair[1] + 0.5) * height - 0.5,
+            );
+            frame_from_crop * point_in_crop
+        }));
+        let presence = self.outputs.get("presence");
+        let logit = presence.and_then(|output| output.values.first());
+        Ok(logit.map_or(1.0, |&logit| sigmoid(logit)))
+    }
+}
+
+/// How far the line through the eyes is turned clockwise from level, in radians; 0 for a scheme without eyes.
+pub fn eye_line_roll(scheme: Scheme, landmarks: &[Point]) -> f32 {
+    let eyes = scheme
+        .inter_ocular()
+        .and_then(|(left, right, _)| Some((landmarks.get(left)?, landmarks.get(right)?)));
+    match eyes {
+        Some((left, right)) => (right.y - left.y).atan2(right.x - left.x),
+        None => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crop::{Color, Normalization},
+        model::ModelCard,
+    };
+
+    /// Says the same whatever it sees.
+    struct Fixed {
+        card: ModelCard,
+        landmarks: Vec<f32>,
+        presence: Option<f32>,
+    }
+
+    impl Infer for Fixed {
+        fn card(&self) -> &ModelCard {
+            &self.card
+        }
+
+        fn infer(&mut self, _: &Crop, outputs: &mut Outputs) -> Result<(), InferError> {
+            outputs.set("landmarks", &[1, self.landmarks.len()], &self.landmarks);
+            if let Some(logit) = self.presence {
+                outputs.set("presence", &[1, 1], &[logit]);
+            }
+            Ok(())
+        }
+    }
+
+    fn fixed(landmarks: &[f32], presence: Option<f32>) -> Fixed {
+        Fixed {
+            card: ModelCard {
+                name: "fixed".to_owned(),
+                task: Task::Landmarks {
+                    scheme: Scheme::Mtfl5,
+                    crop_margin: 1.5,
+                },
+                input_width: 64,
+                input_height: 64,
+                color: Color::Gray,
+                normalization: Normalization::SYMMETRIC,
+                training_data: String::new(),
+            },
+            landmarks: landmarks.to_vec(),
+            presence,
+        }
+    }
+
+    const FACE: [f32; 10] = [-0.2, -0.1, 0.2, -0.1, 0.0, 0.1, -0.15, 0.25, 0.15, 0.25];
+
+    #[test]
+    fn landmarks_come_back_in_the_frame() {
+        let mut landmarker = Landmarker::new(fixed(&FACE, Some(0.0))).unwrap();
+        let frame = Frame::new(200, 150);
+        let mut landmarks = vec![Point::default(); 99];
+        // A 60 x 40 box gives a 90 pixel square around (80, 70); crop units are squares of it.
+        let region = landmarker.region_of_box(&FaceBox::new(50.0, 50.0, 60.0, 40.0));
+        let confidence = landmarker.locate(&frame, &region, &mut landmarks).unwrap();
+        assert_eq!((landmarks.len(), confidence), (5, 0.5));
+        assert!(landmarks[0].distance(Point::new(62.0, 61.0)) < 1e-3);
+        assert!(landmarks[4].distance(Point::new(93.5, 92.5)) < 1e-3);
+    }
+
+    #[test]
+    fn the_region_of_landmarks_turns_with_the_eyes() {
+        let mut landmarker = Landmarker::new(fixed(&FACE, None)).unwrap();
+        let frame = Frame::new(200, 150);
+        let region = CropRegion {
+            center: Point::new(80.0, 70.0),
+            width: 90.0,
+            height: 90.0,
+            roll_rad: 0.5,
+        };
+        let mut landmarks = Vec::new();
+        assert_eq!(
+            landmarker.locate(&frame, &region, &mut landmarks).unwrap(),
+            1.0
+        );
+        let next = landmarker.region_of_landmarks(&landmarks).unwrap();
+        assert!((next.roll_rad - 0.5).abs() < 1e-4);
+        // The tight box is 0.4 x 0.35 of 90 pixels, so the square is 0.4 x 90 x 1.5.
+        assert!((next.width - 54.0).abs() < 1e-3, "{next:?}");
+        assert_eq!(landmarker.region_of_landmarks(&[Point::default(); 5]), None);
+    }
+
+    #[test]
+    fn outputs_that_do_not_fit_are_errors() {
+        let mut nan = FACE;
+        nan[3] = f32::NAN;
+        for (values, word) in [(&FACE[..8], "[1, 8]"), (&nan[..], "NaN")] {
+            let mut landmarker = Landmarker::new(fixed(values, None)).unwrap();
+            let region = landmarker.region_of_box(&FaceBox::new(0.0, 0.0, 9.0, 9.0));
+            let error = landmarker
+                .locate(&Frame::new(9, 9), &region, &mut Vec::new())
+                .unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_detector_is_no_landmarker() {
+        let mut model = fixed(&FACE, None);
+        model.card.task = Task::FaceDetection { strides: vec![8] };
+        assert!(Landmarker::new(model).is_err());
+    }
+}
