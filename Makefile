@@ -1,7 +1,6 @@
 # facemark's commands. `make help` lists them. Each installs what it needs and is missing, and says so.
 
 CARGO ?= cargo
-PYTHON ?= python3
 # How long `make demo` runs, in seconds of the demo's own clock.
 DEMO_SECONDS ?= 10
 OUT ?= out/demo
@@ -27,7 +26,7 @@ test: rust packages onnxruntime ## every test, those of the training side includ
 	$(CARGO) test --locked --all-features
 
 onnxruntime: ## ONNX Runtime's shared library for facemark-train, into .onnxruntime/
-	@PYTHON=$(PYTHON) scripts/fetch-onnxruntime.sh
+	@scripts/fetch-onnxruntime.sh
 
 bench: rust onnxruntime ## times the released models here, and the training step beside PyTorch's
 	@scripts/install-debian-packages.sh $(BUILD_PACKAGES)
