@@ -144,13 +144,10 @@ impl TrainingStep {
     ) -> Result<Self, StepError> {
         check_settings(terms, optimizer)?;
         let forward = with_own_constants(forward)?;
-        // Until the graph can be given another batch size and its batch-norm training form, it must have them already.
-        let _ = batch;
-        let trained = forward.clone();
-        let statistics: Vec<BatchStatistics> = Vec::new();
+        let base = forward.with_batch(batch)?;
 
         // Which parameters a loss sees: found on a copy with the losses added.
-        let mut probe = trained.clone();
+        let mut probe = base.clone();
         let mut losses = Vec::new();
         for term in terms {
             losses.push(term.emit(&mut probe)?);
@@ -158,11 +155,11 @@ impl TrainingStep {
         let influences = ancestors(&probe, &losses);
         let mut parameters = Vec::new();
         let mut end = 0;
-        for name in trained.parameters() {
+        for name in base.parameters() {
             if !influences.contains(name.as_str()) {
                 continue;
             }
-            let tensor = &trained.initializers[&name];
+            let tensor = &base.initializers[&name];
             if tensor.data.element() != ElementType::F32 {
                 return Err(StepError::ParameterType {
                     parameter: name,
@@ -179,20 +176,21 @@ impl TrainingStep {
         }
 
         let mut graph = Graph::new("training_step");
-        for (name, of) in &trained.inputs {
+        for (name, of) in &base.inputs {
             graph.input(name, of.clone())?;
         }
         let state = graph.input("parameters", TensorType::f32(&[parameter_count]))?;
         split_parameters(&mut graph, &state, &parameters)?;
         let trainable: HashSet<&str> = parameters.iter().map(|slot| slot.name.as_str()).collect();
-        for (name, tensor) in &trained.initializers {
+        for (name, tensor) in &base.initializers {
             if !trainable.contains(name.as_str()) {
                 graph.parameter(name, tensor.clone())?;
             }
         }
-        for node in &trained.nodes {
+        for node in &base.nodes {
             graph.push(node.clone())?;
         }
+        let statistics = autodiff::training_form(&mut graph)?;
 
         let mut total: Option<String> = None;
         for term in terms {
@@ -238,17 +236,16 @@ impl TrainingStep {
         let mut fresh = Vec::new();
         let mut factors = Vec::new();
         for batch_norm in &statistics {
-            let channels = graph.shape(&batch_norm.batch_mean).to_vec();
             // PyTorch's running variance is the unbiased one, the normalisation itself uses the biased one.
             for (name, value, factor) in [
-                (&batch_norm.mean, &batch_norm.batch_mean, 1.0),
+                (&batch_norm.mean_init, &batch_norm.batch_mean, 1.0),
                 (
-                    &batch_norm.variance,
-                    &batch_norm.batch_variance,
+                    &batch_norm.var_init,
+                    &batch_norm.batch_var,
                     batch_norm.unbiased_factor,
                 ),
             ] {
-                let slot = slot(name.clone(), &channels, &mut end);
+                let slot = slot(name.clone(), &[batch_norm.channels], &mut end);
                 let factor = factor * optimizer.batch_norm_momentum;
                 factors.extend(std::iter::repeat_n(factor, slot.range.len()));
                 fresh.push(value.clone());
@@ -508,12 +505,4 @@ fn join(graph: &mut Graph, values: &[String]) -> Result<String, GraphError> {
     }
     let flat: Vec<&str> = flat.iter().map(String::as_str).collect();
     graph.concat(&flat, 0)
-}
-
-struct BatchStatistics {
-    mean: String,
-    variance: String,
-    batch_mean: String,
-    batch_variance: String,
-    unbiased_factor: f32,
 }
