@@ -109,9 +109,9 @@ impl Default for AugmentConfig {
             rotation_sigma_deg: 18.0,
             rotation_limit_deg: 50.0,
             flip_probability: 0.5,
-            brightness: 30.0,
-            contrast: 0.4,
-            gamma: 0.35,
+            brightness: 28.0,
+            contrast: 0.35,
+            gamma: 0.3,
             tint: 0.15,
             grey_probability: 0.25,
             blur_probability: 0.2,
@@ -313,10 +313,13 @@ pub fn detection_view(
             symmetric(generator, room(crop_width)),
             symmetric(generator, room(crop_height)),
         );
-        (
-            scale,
-            Point::new(face.center().x + dx, face.center().y + dy),
-        )
+        let mut center = Point::new(face.center().x + dx, face.center().y + dy);
+        // Mostly the crop stays on the picture where it can: otherwise padding would tell where faces are.
+        if chance(generator, 0.7) {
+            center.x = keep_inside(center.x, frame_width, crop_width / scale);
+            center.y = keep_inside(center.y, frame_height, crop_height / scale);
+        }
+        (scale, center)
     };
     let region = CropRegion {
         center,
@@ -325,6 +328,13 @@ pub fn detection_view(
         roll_rad,
     };
     View::new(&region, width, height, mirrored)
+}
+
+/// The place nearest to `center` where a window of `window` pixels stays within `frame` pixels, or, where the window is
+/// the larger one, the frame within the window.
+fn keep_inside(center: f32, frame: f32, window: f32) -> f32 {
+    let (low, high) = (0.5 * (window - 1.0), frame - 0.5 * (window + 1.0));
+    center.clamp(low.min(high), high.max(low))
 }
 
 #[cfg(test)]

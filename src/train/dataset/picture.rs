@@ -1,6 +1,6 @@
 //! Where an example's pixels come from: a file, or memory.
 
-use crate::frame::Frame;
+use crate::{frame::Frame, picture::PictureError};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -74,16 +74,11 @@ impl Picture {
     }
 }
 
-/// Decodes a picture file, by content and not by its name's ending.
+/// Decodes a picture file; the reason alone, since the caller names the file.
 fn decode(path: &Path) -> Result<Frame, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot read: {error}"))?;
-    if bytes.is_empty() {
-        return Err("the file is empty (0 bytes)".to_owned());
-    }
-    let picture = image::load_from_memory(&bytes)
-        .map_err(|error| format!("not a picture that can be decoded: {error}"))?
-        .into_rgb8();
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    Frame::from_rgb(width, height, picture.into_raw())
-        .ok_or_else(|| "the decoder returned an incomplete picture".to_owned())
+    crate::picture::load(path).map_err(|error| match error {
+        PictureError::Read { source, .. } => format!("cannot read: {source}"),
+        PictureError::Damaged { found, .. } => format!("expected a picture, found {found}"),
+        other => other.to_string(),
+    })
 }
