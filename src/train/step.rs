@@ -5,7 +5,7 @@
 
 use super::{
     autodiff::{self, Backend},
-    graph::{ElementType, Graph, GraphError, Tensor, TensorType},
+    graph::{ElementType, Graph, GraphError, Node, Tensor, TensorType},
     loss::LossTerm,
     optimizer::{Moments, OptimizerConfig},
 };
@@ -179,14 +179,14 @@ impl TrainingStep {
         for (name, of) in &base.inputs {
             graph.input(name, of.clone())?;
         }
-        let state = graph.input("parameters", TensorType::f32(&[parameter_count]))?;
-        split_parameters(&mut graph, &state, &parameters)?;
         let trainable: HashSet<&str> = parameters.iter().map(|slot| slot.name.as_str()).collect();
         for (name, tensor) in &base.initializers {
             if !trainable.contains(name.as_str()) {
                 graph.parameter(name, tensor.clone())?;
             }
         }
+        let state = graph.input("parameters", TensorType::f32(&[parameter_count]))?;
+        split_parameters(&mut graph, &state, &parameters)?;
         for node in &base.nodes {
             graph.push(node.clone())?;
         }
@@ -487,7 +487,19 @@ fn ancestors(graph: &Graph, values: &[String]) -> HashSet<String> {
 fn split_parameters(graph: &mut Graph, flat: &str, slots: &[Slot]) -> Result<(), GraphError> {
     let sizes: Vec<i64> = slots.iter().map(|slot| slot.range.len() as i64).collect();
     let sizes = graph.ints(&sizes);
-    let parts = graph.apply_multi("Split", &[flat, &sizes], &[], slots.len())?;
+    // Names of our own: those that the graph would make up may be in use by the nodes that follow.
+    let parts: Vec<String> = slots
+        .iter()
+        .map(|slot| format!("flat.{}", slot.name))
+        .collect();
+    graph.push(Node {
+        name: "split_parameters".to_owned(),
+        op: "Split".to_owned(),
+        domain: String::new(),
+        inputs: vec![flat.to_owned(), sizes],
+        outputs: parts.clone(),
+        attributes: BTreeMap::new(),
+    })?;
     for (slot, part) in slots.iter().zip(&parts) {
         let shape: Vec<i64> = slot.shape.iter().map(|&size| size as i64).collect();
         let shape = graph.ints(&shape);

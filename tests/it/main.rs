@@ -4,3 +4,5 @@
 
 mod architecture;
 mod fixtures;
+#[cfg(feature = "train")]
+mod training;
