@@ -10,6 +10,7 @@ pub(super) mod operators;
 mod tensor;
 
 use file::{data_type_of, element_of_data_type};
+pub use operators::differentiable_operators;
 pub use tensor::{Attribute, ElementType, Tensor, TensorData, TensorType};
 
 use std::collections::{BTreeMap, HashMap, HashSet};

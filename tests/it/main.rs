@@ -5,4 +5,6 @@
 mod architecture;
 mod fixtures;
 #[cfg(feature = "train")]
+mod gradients;
+#[cfg(feature = "train")]
 mod training;

@@ -1,6 +1,6 @@
 //! The operators that a graph may hold: for each its type rule and, beside it, its adjoint rule.
 //!
-//! An operator is supported exactly when it is in [`rule`].
+//! An operator is supported exactly when it is in [`RULES`].
 
 mod conv;
 mod conv_gradient;
@@ -28,89 +28,266 @@ type Types = Result<Vec<TensorType>, GraphError>;
 /// Gradients of a node's inputs; `None` where there is none or none was asked for.
 type Gradients = Result<Vec<Option<String>>, GraphError>;
 
-/// The rules of one operator.
-struct Rule {
-    infer: fn(&Site) -> Types,
-    adjoint: Option<fn(&mut Adjoint) -> Gradients>,
+type InferRule = fn(&Site) -> Types;
+type AdjointRule = fn(&mut Adjoint) -> Gradients;
+
+/// Every supported operator: its domain and name, its type rule, and its adjoint rule if it can be differentiated.
+const RULES: &[(&str, &str, InferRule, Option<AdjointRule>)] = &[
+    (
+        "",
+        "Add",
+        elementwise::binary,
+        Some(elementwise::add_adjoint),
+    ),
+    (
+        "",
+        "Sub",
+        elementwise::binary,
+        Some(elementwise::sub_adjoint),
+    ),
+    (
+        "",
+        "Mul",
+        elementwise::binary,
+        Some(elementwise::mul_adjoint),
+    ),
+    (
+        "",
+        "Div",
+        elementwise::binary,
+        Some(elementwise::div_adjoint),
+    ),
+    (
+        "",
+        "Pow",
+        elementwise::power,
+        Some(elementwise::pow_adjoint),
+    ),
+    (
+        "",
+        "Min",
+        elementwise::variadic,
+        Some(piecewise::min_max_adjoint),
+    ),
+    (
+        "",
+        "Max",
+        elementwise::variadic,
+        Some(piecewise::min_max_adjoint),
+    ),
+    (
+        "",
+        "Neg",
+        elementwise::unary,
+        Some(elementwise::neg_adjoint),
+    ),
+    ("", "Abs", elementwise::unary, Some(piecewise::abs_adjoint)),
+    (
+        "",
+        "Sqrt",
+        elementwise::unary_float,
+        Some(elementwise::sqrt_adjoint),
+    ),
+    (
+        "",
+        "Exp",
+        elementwise::unary_float,
+        Some(elementwise::exp_adjoint),
+    ),
+    (
+        "",
+        "Log",
+        elementwise::unary_float,
+        Some(elementwise::log_adjoint),
+    ),
+    (
+        "",
+        "Reciprocal",
+        elementwise::unary_float,
+        Some(elementwise::reciprocal_adjoint),
+    ),
+    (
+        "",
+        "Sigmoid",
+        elementwise::unary_float,
+        Some(elementwise::sigmoid_adjoint),
+    ),
+    (
+        "",
+        "Tanh",
+        elementwise::unary_float,
+        Some(elementwise::tanh_adjoint),
+    ),
+    (
+        "",
+        "Softplus",
+        elementwise::unary_float,
+        Some(elementwise::softplus_adjoint),
+    ),
+    (
+        "",
+        "Erf",
+        elementwise::unary_float,
+        Some(elementwise::erf_adjoint),
+    ),
+    (
+        "",
+        "Identity",
+        elementwise::unary,
+        Some(elementwise::identity_adjoint),
+    ),
+    (
+        "",
+        "Relu",
+        elementwise::unary,
+        Some(piecewise::relu_adjoint),
+    ),
+    (
+        "",
+        "LeakyRelu",
+        elementwise::unary_float,
+        Some(piecewise::leaky_relu_adjoint),
+    ),
+    (
+        "",
+        "PRelu",
+        elementwise::binary,
+        Some(piecewise::prelu_adjoint),
+    ),
+    ("", "Clip", elementwise::clip, Some(piecewise::clip_adjoint)),
+    (
+        "",
+        "HardSigmoid",
+        elementwise::unary_float,
+        Some(piecewise::hard_sigmoid_adjoint),
+    ),
+    (
+        "",
+        "HardSwish",
+        elementwise::unary_float,
+        Some(piecewise::hard_swish_adjoint),
+    ),
+    ("", "Sign", elementwise::unary, None),
+    ("", "Floor", elementwise::unary, None),
+    ("", "Ceil", elementwise::unary, None),
+    ("", "Round", elementwise::unary, None),
+    ("", "Not", elementwise::unary, None),
+    ("", "Greater", elementwise::comparison, None),
+    ("", "GreaterOrEqual", elementwise::comparison, None),
+    ("", "Less", elementwise::comparison, None),
+    ("", "LessOrEqual", elementwise::comparison, None),
+    ("", "Equal", elementwise::comparison, None),
+    ("", "And", elementwise::binary, None),
+    ("", "Or", elementwise::binary, None),
+    (
+        "",
+        "Cast",
+        elementwise::cast,
+        Some(elementwise::cast_adjoint),
+    ),
+    (
+        "",
+        "Where",
+        elementwise::select,
+        Some(piecewise::where_adjoint),
+    ),
+    (
+        "",
+        "Softmax",
+        normalization::softmax,
+        Some(normalization::softmax_adjoint),
+    ),
+    (
+        "",
+        "LogSoftmax",
+        normalization::softmax,
+        Some(normalization::log_softmax_adjoint),
+    ),
+    (
+        "",
+        "BatchNormalization",
+        normalization::batch_normalization,
+        Some(normalization::batch_normalization_adjoint),
+    ),
+    ("", "Conv", conv::conv, Some(conv_gradient::conv_adjoint)),
+    (
+        "",
+        "ConvTranspose",
+        conv::conv_transpose,
+        Some(conv_gradient::conv_transpose_adjoint),
+    ),
+    ("facemark", "DepthwiseGradW", conv::depthwise_grad_w, None),
+    ("", "MatMul", linear::matmul, Some(linear::matmul_adjoint)),
+    (
+        "com.microsoft",
+        "FusedMatMul",
+        linear::matmul,
+        Some(linear::matmul_adjoint),
+    ),
+    ("", "Gemm", linear::gemm, Some(linear::gemm_adjoint)),
+    ("", "MaxPool", pool::max_pool, Some(pool::max_pool_adjoint)),
+    (
+        "",
+        "AveragePool",
+        pool::average_pool,
+        Some(pool::average_pool_adjoint),
+    ),
+    (
+        "",
+        "GlobalAveragePool",
+        pool::global_pool,
+        Some(pool::global_average_pool_adjoint),
+    ),
+    ("", "Resize", pool::resize, Some(pool::resize_adjoint)),
+    ("", "ReduceSum", reduce::reduce, Some(reduce::sum_adjoint)),
+    ("", "ReduceMean", reduce::reduce, Some(reduce::mean_adjoint)),
+    (
+        "",
+        "ReduceSumSquare",
+        reduce::reduce,
+        Some(reduce::sum_square_adjoint),
+    ),
+    ("", "ReduceL2", reduce::reduce, Some(reduce::l2_adjoint)),
+    ("", "ReduceMax", reduce::reduce, None),
+    ("", "ReduceMin", reduce::reduce, None),
+    ("", "Concat", shape::concat, Some(shape::concat_adjoint)),
+    ("", "Split", shape::split, Some(shape::split_adjoint)),
+    ("", "Slice", shape::slice, Some(shape::slice_adjoint)),
+    ("", "Pad", shape::pad, Some(shape::pad_adjoint)),
+    ("", "Reshape", shape::reshape, Some(shape::reshape_adjoint)),
+    ("", "Flatten", shape::flatten, Some(shape::reshape_adjoint)),
+    ("", "Squeeze", shape::squeeze, Some(shape::reshape_adjoint)),
+    (
+        "",
+        "Unsqueeze",
+        shape::unsqueeze,
+        Some(shape::reshape_adjoint),
+    ),
+    (
+        "",
+        "Transpose",
+        shape::transpose,
+        Some(shape::transpose_adjoint),
+    ),
+    ("", "Expand", shape::expand, Some(shape::expand_adjoint)),
+    ("", "Gather", shape::gather, None),
+    ("", "ScatterElements", shape::scatter_elements, None),
+];
+
+fn rule(node: &Node) -> Option<(InferRule, Option<AdjointRule>)> {
+    RULES
+        .iter()
+        .find(|(domain, op, ..)| *domain == node.domain && *op == node.op)
+        .map(|&(_, _, infer, adjoint)| (infer, adjoint))
 }
 
-fn rule(domain: &str, op: &str) -> Option<Rule> {
-    let both = |infer: fn(&Site) -> Types, adjoint: fn(&mut Adjoint) -> Gradients| Rule {
-        infer,
-        adjoint: Some(adjoint),
-    };
-    let forward = |infer: fn(&Site) -> Types| Rule {
-        infer,
-        adjoint: None,
-    };
-    Some(match (domain, op) {
-        ("", "Add") => both(elementwise::binary, elementwise::add_adjoint),
-        ("", "Sub") => both(elementwise::binary, elementwise::sub_adjoint),
-        ("", "Mul") => both(elementwise::binary, elementwise::mul_adjoint),
-        ("", "Div") => both(elementwise::binary, elementwise::div_adjoint),
-        ("", "Pow") => both(elementwise::power, elementwise::pow_adjoint),
-        ("", "Min" | "Max") => both(elementwise::variadic, piecewise::min_max_adjoint),
-        ("", "Neg") => both(elementwise::unary, elementwise::neg_adjoint),
-        ("", "Abs") => both(elementwise::unary, piecewise::abs_adjoint),
-        ("", "Sqrt") => both(elementwise::unary_float, elementwise::sqrt_adjoint),
-        ("", "Exp") => both(elementwise::unary_float, elementwise::exp_adjoint),
-        ("", "Log") => both(elementwise::unary_float, elementwise::log_adjoint),
-        ("", "Reciprocal") => both(elementwise::unary_float, elementwise::reciprocal_adjoint),
-        ("", "Sigmoid") => both(elementwise::unary_float, elementwise::sigmoid_adjoint),
-        ("", "Tanh") => both(elementwise::unary_float, elementwise::tanh_adjoint),
-        ("", "Softplus") => both(elementwise::unary_float, elementwise::softplus_adjoint),
-        ("", "Erf") => both(elementwise::unary_float, elementwise::erf_adjoint),
-        ("", "Identity") => both(elementwise::unary, elementwise::identity_adjoint),
-        ("", "Relu") => both(elementwise::unary, piecewise::relu_adjoint),
-        ("", "LeakyRelu") => both(elementwise::unary_float, piecewise::leaky_relu_adjoint),
-        ("", "PRelu") => both(elementwise::binary, piecewise::prelu_adjoint),
-        ("", "Clip") => both(elementwise::clip, piecewise::clip_adjoint),
-        ("", "HardSigmoid") => both(elementwise::unary_float, piecewise::hard_sigmoid_adjoint),
-        ("", "HardSwish") => both(elementwise::unary_float, piecewise::hard_swish_adjoint),
-        ("", "Sign" | "Floor" | "Ceil" | "Round") => forward(elementwise::unary),
-        ("", "Not") => forward(elementwise::unary),
-        ("", "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Equal") => {
-            forward(elementwise::comparison)
-        }
-        ("", "And" | "Or") => forward(elementwise::binary),
-        ("", "Cast") => both(elementwise::cast, elementwise::cast_adjoint),
-        ("", "Where") => both(elementwise::select, piecewise::where_adjoint),
-        ("", "Softmax") => both(normalization::softmax, normalization::softmax_adjoint),
-        ("", "LogSoftmax") => both(normalization::softmax, normalization::log_softmax_adjoint),
-        ("", "BatchNormalization") => both(
-            normalization::batch_normalization,
-            normalization::batch_normalization_adjoint,
-        ),
-        ("", "Conv") => both(conv::conv, conv_gradient::conv_adjoint),
-        ("", "ConvTranspose") => both(conv::conv_transpose, conv_gradient::conv_transpose_adjoint),
-        ("facemark", "DepthwiseGradW") => forward(conv::depthwise_grad_w),
-        ("", "MatMul") | ("com.microsoft", "FusedMatMul") => {
-            both(linear::matmul, linear::matmul_adjoint)
-        }
-        ("", "Gemm") => both(linear::gemm, linear::gemm_adjoint),
-        ("", "MaxPool") => both(pool::max_pool, pool::max_pool_adjoint),
-        ("", "AveragePool") => both(pool::average_pool, pool::average_pool_adjoint),
-        ("", "GlobalAveragePool") => both(pool::global_pool, pool::global_average_pool_adjoint),
-        ("", "Resize") => both(pool::resize, pool::resize_adjoint),
-        ("", "ReduceSum") => both(reduce::reduce, reduce::sum_adjoint),
-        ("", "ReduceMean") => both(reduce::reduce, reduce::mean_adjoint),
-        ("", "ReduceSumSquare") => both(reduce::reduce, reduce::sum_square_adjoint),
-        ("", "ReduceL2") => both(reduce::reduce, reduce::l2_adjoint),
-        ("", "ReduceMax" | "ReduceMin") => forward(reduce::reduce),
-        ("", "Concat") => both(shape::concat, shape::concat_adjoint),
-        ("", "Split") => both(shape::split, shape::split_adjoint),
-        ("", "Slice") => both(shape::slice, shape::slice_adjoint),
-        ("", "Pad") => both(shape::pad, shape::pad_adjoint),
-        ("", "Reshape") => both(shape::reshape, shape::reshape_adjoint),
-        ("", "Flatten") => both(shape::flatten, shape::reshape_adjoint),
-        ("", "Squeeze") => both(shape::squeeze, shape::reshape_adjoint),
-        ("", "Unsqueeze") => both(shape::unsqueeze, shape::reshape_adjoint),
-        ("", "Transpose") => both(shape::transpose, shape::transpose_adjoint),
-        ("", "Expand") => both(shape::expand, shape::expand_adjoint),
-        ("", "Gather") => forward(shape::gather),
-        ("", "ScatterElements") => forward(shape::scatter_elements),
-        _ => return None,
-    })
+/// Names of the operators that [`gradients`](crate::train::autodiff::gradients) can go through.
+pub fn differentiable_operators() -> Vec<&'static str> {
+    RULES
+        .iter()
+        .filter(|(.., adjoint)| adjoint.is_some())
+        .map(|&(_, op, ..)| op)
+        .collect()
 }
 
 /// The operator's name for errors.
@@ -124,7 +301,7 @@ fn full_name(node: &Node) -> String {
 
 /// Whether the operator has a type rule.
 pub(super) fn is_supported(node: &Node) -> bool {
-    rule(&node.domain, &node.op).is_some()
+    rule(node).is_some()
 }
 
 /// The error for an operator without a type rule.
@@ -137,11 +314,11 @@ pub(super) fn unsupported(node: &Node) -> GraphError {
 
 /// The types of a node's outputs. The node's inputs are known to the graph.
 pub(super) fn infer(graph: &Graph, node: &Node) -> Types {
-    let Some(rule) = rule(&node.domain, &node.op) else {
+    let Some((infer, _)) = rule(node) else {
         return Err(unsupported(node));
     };
     let site = Site { graph, node };
-    let types = (rule.infer)(&site)?;
+    let types = infer(&site)?;
     if types.len() < node.outputs.len() {
         return Err(site.bad(
             "outputs",
@@ -160,7 +337,7 @@ pub(in crate::train) fn adjoint(
     needed: &[bool],
     backend: Backend,
 ) -> Gradients {
-    let Some(rule) = rule(&node.domain, &node.op).and_then(|rule| rule.adjoint) else {
+    let Some(rule) = rule(node).and_then(|(_, adjoint)| adjoint) else {
         return Err(no_gradient(node, "it has no adjoint rule"));
     };
     rule(&mut Adjoint {

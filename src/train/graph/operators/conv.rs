@@ -184,11 +184,9 @@ pub(super) fn conv_transpose(site: &Site) -> Types {
     Ok(vec![with_shape(x, shape)])
 }
 
-/// The `output_padding` of a ConvTranspose, zeros when there is none.
-pub(super) fn output_padding(
-    site: &Site,
-    geometry: &ConvGeometry,
-) -> Result<Vec<usize>, GraphError> {
+/// The `output_padding` of a ConvTranspose, zeros when there is none. It stays below the stride, so that a convolution
+/// with the same attributes gives back the input's shape.
+fn output_padding(site: &Site, geometry: &ConvGeometry) -> Result<Vec<usize>, GraphError> {
     let axes = geometry.kernel.len();
     let Some(values) = site.node.ints("output_padding") else {
         return Ok(vec![0; axes]);
@@ -197,11 +195,13 @@ pub(super) fn output_padding(
         .iter()
         .map(|&value| usize::try_from(value).ok())
         .collect::<Option<Vec<_>>>()
-        .filter(|sizes| sizes.len() == axes)
+        .filter(|sizes| {
+            sizes.len() == axes && sizes.iter().zip(&geometry.strides).all(|(a, b)| a < b)
+        })
         .ok_or_else(|| {
             site.bad(
                 "output_padding",
-                format!("{axes} numbers"),
+                format!("below the strides {:?}", geometry.strides),
                 format!("{values:?}"),
             )
         })
