@@ -6,6 +6,7 @@ pub mod annotation;
 pub mod crop;
 pub mod detector;
 pub mod engine;
+pub mod evaluation;
 pub mod frame;
 pub mod geometry;
 pub mod landmarker;
@@ -19,5 +20,6 @@ pub mod scheme;
 pub mod sink;
 pub mod smoothing;
 pub mod source;
+pub mod tracker;
 #[cfg(feature = "train")]
 pub mod train;
