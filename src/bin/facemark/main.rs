@@ -1,7 +1,14 @@
 //! facemark: find faces and their landmarks. This file is the command line's dispatch; each subcommand is a module.
 
+mod bench;
+mod detect_eval;
+mod eval;
 mod failure;
+mod infer;
+mod inspect;
+mod measure;
 mod models;
+mod networks;
 mod output;
 
 use clap::{Parser, Subcommand};
@@ -17,7 +24,13 @@ struct CommandLine {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Eval(eval::Arguments),
+    DetectEval(detect_eval::Arguments),
+    Infer(infer::Arguments),
+    Inspect(inspect::Arguments),
+    Bench(bench::Arguments),
+}
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
@@ -35,5 +48,11 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
-    match command {}
+    match command {
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::DetectEval(arguments) => detect_eval::run(&arguments),
+        Command::Infer(arguments) => infer::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+    }
 }

@@ -19,3 +19,8 @@ pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print_line(&serde_json::to_string(value).map_err(Failure::running)?)
 }
+
+/// `value` with `digits` decimals, or a dash when there is none.
+pub(crate) fn or_dash(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}

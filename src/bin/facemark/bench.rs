@@ -1,0 +1,223 @@
+//! `facemark bench`: how long one run of a model takes, or each stage of the live path.
+
+use crate::{
+    failure::Failure,
+    measure::{peak_rss_bytes, thread_cpu_secs},
+    networks::{open_detector, open_landmarker},
+    output::{or_dash, print_json, print_line},
+};
+use clap::Args;
+use facemark::{
+    crop::{Crop, CropRegion},
+    detector::DetectorConfig,
+    engine::{Engine, THREADS},
+    frame::Frame,
+    geometry::FaceBox,
+    metrics::Percentiles,
+    model::{Infer, InferError, Outputs},
+    picture,
+};
+use serde::Serialize;
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+
+/// Runs before the clock starts: caches fill and buffers reach their size.
+const WARM_UP: usize = 10;
+/// The frame of `--pipeline`, a common webcam's.
+const FRAME: (usize, usize) = (640, 480);
+
+/// Measure latency, memory and load time
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Model to measure on its own
+    #[arg(required_unless_present = "pipeline", conflicts_with = "pipeline")]
+    model: Option<PathBuf>,
+    /// Measure the stages of the live path with the released models
+    #[arg(long)]
+    pipeline: bool,
+    /// Picture for --pipeline [default: a drawn 640x480 pattern]
+    #[arg(long, requires = "pipeline")]
+    image: Option<PathBuf>,
+    /// Timed runs of each stage
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    iterations: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Time of one stage.
+#[derive(Serialize)]
+struct Stage {
+    /// Time on the clock, in milliseconds a run.
+    wall_ms: Percentiles,
+    /// Time on the processor, in milliseconds a run; absent where the system does not tell.
+    cpu_ms: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// Models by what they are for.
+    models: BTreeMap<&'static str, String>,
+    /// From file to the first result that could be asked for, in milliseconds, by model.
+    load_ms: BTreeMap<&'static str, f64>,
+    stages: BTreeMap<&'static str, Stage>,
+    iterations: u32,
+    threads: usize,
+    peak_rss_bytes: Option<u64>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let report = match &arguments.model {
+        Some(path) => bench_model(path, arguments.iterations)?,
+        None => bench_pipeline(arguments)?,
+    };
+    if arguments.json {
+        return print_json(&report);
+    }
+    for (what, model) in &report.models {
+        print_line(&format!(
+            "{what}: {model}, loaded in {:.1} ms",
+            report.load_ms[what]
+        ))?;
+    }
+    print_line(&format!(
+        "{:<12}{:>9}{:>9}{:>9}{:>9}{:>9}",
+        "ms", "p50", "p95", "p99", "mean", "CPU"
+    ))?;
+    for (name, stage) in &report.stages {
+        let wall = &stage.wall_ms;
+        print_line(&format!(
+            "{name:<12}{:>9.3}{:>9.3}{:>9.3}{:>9.3}{:>9}",
+            wall.p50,
+            wall.p95,
+            wall.p99,
+            wall.mean,
+            or_dash(stage.cpu_ms, 3)
+        ))?;
+    }
+    print_line(&format!(
+        "{} iterations on {} thread, peak memory {} MiB",
+        report.iterations,
+        report.threads,
+        or_dash(
+            report
+                .peak_rss_bytes
+                .map(|bytes| bytes as f64 / 1_048_576.0),
+            1
+        )
+    ))
+}
+
+fn bench_model(path: &std::path::Path, iterations: u32) -> Result<Report, Failure> {
+    let (mut engine, load_ms) = timed(|| Engine::load(path))?;
+    let name = engine.card().name.clone();
+    let mut crop = engine.card().new_crop();
+    draw_pattern(crop.bytes_mut());
+    let mut outputs = Outputs::default();
+    let stage = time_stage(iterations, || engine.infer(&crop, &mut outputs))?;
+    Ok(Report {
+        models: BTreeMap::from([("model", name)]),
+        load_ms: BTreeMap::from([("model", load_ms)]),
+        stages: BTreeMap::from([("model", stage)]),
+        iterations,
+        threads: THREADS,
+        peak_rss_bytes: peak_rss_bytes(),
+    })
+}
+
+fn bench_pipeline(arguments: &Arguments) -> Result<Report, Failure> {
+    let iterations = arguments.iterations;
+    let frame = match &arguments.image {
+        Some(path) => picture::load(path).map_err(Failure::input)?,
+        None => {
+            let mut frame = Frame::new(FRAME.0, FRAME.1);
+            draw_pattern(frame.rgb_mut());
+            frame
+        }
+    };
+    let (mut detector, detector_ms) = timed(|| open_detector(None, DetectorConfig::default()))?;
+    let (mut landmarker, landmarks_ms) = timed(|| open_landmarker(None))?;
+    // A face of half the frame's height, turned a little, as in front of a webcam.
+    let size = 0.5 * frame.height() as f32;
+    let center = CropRegion::whole(&frame).center;
+    let face_box = FaceBox::new(center.x - 0.5 * size, center.y - 0.5 * size, size, size);
+    let region = CropRegion {
+        roll_rad: 0.1,
+        ..landmarker.region_of_box(&face_box)
+    };
+    let mut crop: Crop = landmarker.model().card().new_crop();
+    let crop_from_frame = region.crop_from_frame(crop.width(), crop.height());
+    let mut landmarks = Vec::new();
+    let stages = BTreeMap::from([
+        (
+            "crop",
+            time_stage(iterations, || {
+                crop.fill(&frame, &crop_from_frame);
+                Ok(())
+            })?,
+        ),
+        (
+            "detector",
+            time_stage(iterations, || detector.detect(&frame).map(|_| ()))?,
+        ),
+        (
+            "landmarks",
+            time_stage(iterations, || {
+                landmarker
+                    .locate(&frame, &region, &mut landmarks)
+                    .map(|_| ())
+            })?,
+        ),
+    ]);
+    Ok(Report {
+        models: BTreeMap::from([
+            ("detector", detector.model().card().name.clone()),
+            ("landmarks", landmarker.model().card().name.clone()),
+        ]),
+        load_ms: BTreeMap::from([("detector", detector_ms), ("landmarks", landmarks_ms)]),
+        stages,
+        iterations,
+        threads: THREADS,
+        peak_rss_bytes: peak_rss_bytes(),
+    })
+}
+
+/// The result of `work` and its time in milliseconds.
+fn timed<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<(T, f64), Failure>
+where
+    Failure: From<E>,
+{
+    let start = Instant::now();
+    let value = work()?;
+    Ok((value, start.elapsed().as_secs_f64() * 1e3))
+}
+
+fn time_stage(
+    iterations: u32,
+    mut work: impl FnMut() -> Result<(), InferError>,
+) -> Result<Stage, Failure> {
+    for _ in 0..WARM_UP {
+        work()?;
+    }
+    let mut wall_ms = Vec::with_capacity(iterations as usize);
+    let cpu_before = thread_cpu_secs();
+    for _ in 0..iterations {
+        let start = Instant::now();
+        work()?;
+        wall_ms.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let cpu_secs = thread_cpu_secs()
+        .zip(cpu_before)
+        .map(|(end, start)| end - start);
+    Ok(Stage {
+        wall_ms: Percentiles::of(&wall_ms).unwrap_or_default(),
+        cpu_ms: cpu_secs.map(|secs| secs * 1e3 / f64::from(iterations)),
+    })
+}
+
+/// Something with structure, the same in every run.
+fn draw_pattern(bytes: &mut [u8]) {
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = (index * 7 % 251) as u8 ^ (index / 1920 % 256) as u8;
+    }
+}

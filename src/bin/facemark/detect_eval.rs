@@ -1,0 +1,100 @@
+//! `facemark detect-eval`: how many faces the detector finds, and how many that are none.
+
+use crate::{
+    eval::failure_of,
+    failure::Failure,
+    networks::open_detector,
+    output::{or_dash, print_json, print_line},
+};
+use clap::Args;
+use facemark::{
+    annotation::Split,
+    detector::DetectorConfig,
+    evaluation::{DetectionReport, LabelledFolder, evaluate_detector},
+    metrics::DetectionSummary,
+};
+use std::path::PathBuf;
+
+/// Scores below this do not change the average precision in the digits that are shown.
+const LOWEST_SCORE: f32 = 0.02;
+
+/// Measure the face detector on a labelled folder
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Folder with images/ and annotations.jsonl, a record a picture; several for one figure over all
+    #[arg(long, required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Part of the data: train, val or test
+    #[arg(long, default_value = "test")]
+    split: Split,
+    /// Face detector [default: the released one]
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Score from which a detection counts, 0 to 1
+    #[arg(long, default_value_t = DetectorConfig::default().score_threshold, value_parser = score)]
+    threshold: f32,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn score(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let folders: Vec<LabelledFolder> = arguments.data.iter().map(LabelledFolder::new).collect();
+    let config = DetectorConfig {
+        score_threshold: LOWEST_SCORE.min(arguments.threshold),
+        ..DetectorConfig::default()
+    };
+    let mut detector = open_detector(arguments.model.as_deref(), config)?;
+    let report = evaluate_detector(
+        &folders,
+        arguments.split,
+        &mut detector,
+        arguments.threshold,
+        |damaged| eprintln!("skipped: {damaged}"),
+    )
+    .map_err(failure_of)?;
+    if arguments.json {
+        return print_json(&report);
+    }
+    print_report(&report)
+}
+
+fn print_report(report: &DetectionReport) -> Result<(), Failure> {
+    print_line(&format!(
+        "{}, split {}, score from {}; FP: false positives a picture",
+        report.model, report.split, report.summary.score_threshold
+    ))?;
+    print_line(&format!(
+        "{:<20}{:>7}{:>7}{:>9}{:>9}{:>10}{:>7}{:>13}{:>7}",
+        "set", "images", "faces", "rec@0.5", "rec@0.3", "precision", "FP", "FP face-free", "AP@0.5"
+    ))?;
+    for (name, summary) in &report.sets {
+        print_row(name, summary)?;
+    }
+    print_row("all", &report.summary)?;
+    print_line(&format!(
+        "{} damaged pictures or labels skipped",
+        report.damaged.len()
+    ))
+}
+
+fn print_row(name: &str, summary: &DetectionSummary) -> Result<(), Failure> {
+    print_line(&format!(
+        "{name:<20}{:>7}{:>7}{:>9}{:>9}{:>10}{:>7}{:>13}{:>7}",
+        summary.images,
+        summary.faces,
+        or_dash(summary.recall50, 3),
+        or_dash(summary.recall30, 3),
+        or_dash(summary.precision, 3),
+        or_dash(summary.false_positives_per_image, 3),
+        or_dash(summary.false_positives_per_face_free_image, 3),
+        or_dash(summary.ap50, 3),
+    ))
+}

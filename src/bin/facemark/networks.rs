@@ -1,0 +1,24 @@
+//! Opens the networks that commands ask for, with the released ones as defaults.
+
+use crate::{failure::Failure, models};
+use facemark::{
+    detector::{Detector, DetectorConfig},
+    engine::Engine,
+    landmarker::Landmarker,
+};
+use std::path::Path;
+
+/// The landmark network at `given`, or the released one.
+pub(crate) fn open_landmarker(given: Option<&Path>) -> Result<Landmarker<Engine>, Failure> {
+    let path = models::model_path(given, models::LANDMARKS)?;
+    Landmarker::new(Engine::load(&path)?).map_err(Failure::input)
+}
+
+/// The face detector at `given`, or the released one.
+pub(crate) fn open_detector(
+    given: Option<&Path>,
+    config: DetectorConfig,
+) -> Result<Detector<Engine>, Failure> {
+    let path = models::model_path(given, models::DETECTOR)?;
+    Detector::new(Engine::load(&path)?, config).map_err(Failure::input)
+}
