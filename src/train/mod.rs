@@ -12,4 +12,5 @@ pub mod optimizer;
 pub mod schedule;
 pub mod session;
 pub mod step;
+pub mod synthetic;
 pub mod target;

@@ -1,6 +1,7 @@
 //! Labelled pictures in memory, whatever the format on disk: opening a set, what was skipped and why, and the mix of
 //! several sets. The formats have a file each; cropping and augmenting are not here.
 
+mod drawn;
 mod json_lines;
 mod picture;
 
@@ -314,10 +315,13 @@ fn load_pictures(records: &mut Records, cache_bytes: usize) {
     records.examples = kept;
 }
 
-const FORMATS: &str = "a folder with annotations.jsonl";
+const FORMATS: &str = "a folder with annotations.jsonl, or synthetic:SEED";
 
 /// Finds the reader for a source by what is there.
 fn read(source: &DataSource) -> Result<Records, DatasetError> {
+    if let Some(seed) = source.path.strip_prefix(drawn::PREFIX) {
+        return drawn::read(seed);
+    }
     let path = Path::new(&source.path);
     let unreadable = |error| DatasetError::Read {
         path: path.to_owned(),
@@ -349,5 +353,202 @@ fn found_in(path: &Path, is_folder: bool) -> String {
     match names.len() {
         0 => "an empty folder".to_owned(),
         count => format!("{count} entries such as {:?}", names[0]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{frame::Frame, picture};
+
+    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data");
+
+    /// A folder with two good faces (train and val), and whatever `lines` and `files` add.
+    fn folder(lines: &[String], files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::create_dir(folder.path().join("images")).expect("images");
+        picture::save(&Frame::new(80, 60), &folder.path().join("images/good.jpg")).expect("jpg");
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join("images").join(name), bytes).expect("file");
+        }
+        let good = [
+            record("good.jpg", "train", "[40.5,30.25]"),
+            record("good.jpg", "val", "[41.5,30.25]"),
+        ];
+        let text: Vec<&str> = good.iter().chain(lines).map(String::as_str).collect();
+        std::fs::write(folder.path().join("annotations.jsonl"), text.join("\n")).expect("labels");
+        folder
+    }
+
+    fn record(image: &str, split: &str, points: &str) -> String {
+        format!(
+            r#"{{"image":"images/{image}","dataset":"t","split":"{split}","id":"p","width":80,"height":60,"#
+        ) + &format!(r#""box":[10.0,5.0,40.0,50.0],"scheme":"nose1","points":{points}}}"#)
+    }
+
+    fn open(folder: &Path, options: &OpenOptions) -> Result<Dataset, DatasetError> {
+        Dataset::open(&folder.display().to_string(), options)
+    }
+
+    #[test]
+    fn broken_records_and_pictures_are_named_counted_and_skipped() {
+        let mut jpeg = Vec::new();
+        let whole = picture_bytes();
+        jpeg.extend_from_slice(&whole[..whole.len() / 2]);
+        let lines = [
+            record("cut.jpg", "train", "[1,2]"),
+            record("empty.jpg", "train", "[1,2]"),
+            record("text.jpg", "train", "[1,2]"),
+            record("missing.jpg", "train", "[1,2]"),
+            record("good.jpg", "train", "[NaN,2]"),
+            record("good.jpg", "train", "[1,2,3,4]"),
+            record("good.jpg", "train", "[900,2]"),
+            "no JSON at all".to_owned(),
+            String::new(),
+        ];
+        let folder = folder(
+            &lines,
+            &[
+                ("cut.jpg", &jpeg),
+                ("empty.jpg", b""),
+                ("text.jpg", b"not a picture"),
+            ],
+        );
+        let data = open(folder.path(), &OpenOptions::default()).expect("two good records");
+        assert_eq!(data.examples.len(), 2);
+        let cases = [
+            ("annotations.jsonl:7", "not a record"),
+            ("annotations.jsonl:8", "expected 1 points, found 2"),
+            ("annotations.jsonl:9", "point 0 is at (900, 2)"),
+            ("annotations.jsonl:10", "not a record"),
+            ("cut.jpg", "cut off"),
+            ("empty.jpg", "0 bytes"),
+            ("text.jpg", "expected a picture"),
+            ("missing.jpg", "cannot read"),
+        ];
+        assert_eq!(data.skipped.len(), cases.len(), "{:#?}", data.skipped);
+        for (skipped, (item, reason)) in data.skipped.iter().zip(cases) {
+            assert!(skipped.item.ends_with(item), "{skipped:?}");
+            assert!(skipped.reason.contains(reason), "{skipped:?}");
+        }
+    }
+
+    /// A JPEG with enough in it to be cut.
+    fn picture_bytes() -> Vec<u8> {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.jpg");
+        let mut frame = Frame::new(80, 60);
+        for (index, byte) in frame.rgb_mut().iter_mut().enumerate() {
+            *byte = (index * 7919 % 251) as u8;
+        }
+        picture::save(&frame, &path).expect("jpg");
+        std::fs::read(path).expect("bytes")
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_an_error_that_says_why() {
+        let empty = tempfile::tempdir().expect("folder");
+        let error = |path: &Path, options| open(path, &options).expect_err("error").to_string();
+        let message = error(empty.path(), OpenOptions::default());
+        assert!(
+            message.contains("an empty folder") && message.contains("annotations.jsonl"),
+            "{message}"
+        );
+        let message = error(&empty.path().join("nowhere"), OpenOptions::default());
+        assert!(
+            message.contains("nowhere: cannot read the data set"),
+            "{message}"
+        );
+
+        let folder = folder(&[], &[]);
+        let test_only = OpenOptions {
+            split: Some(Split::Test),
+            ..OpenOptions::default()
+        };
+        let message = error(folder.path(), test_only);
+        assert!(
+            message.contains("split test") && message.contains("2 usable records of other"),
+            "{message}"
+        );
+
+        std::fs::write(folder.path().join("annotations.jsonl"), "{}\n{}").expect("labels");
+        let message = error(folder.path(), OpenOptions::default());
+        assert!(
+            message.contains("2 unusable records, the first: "),
+            "{message}"
+        );
+        for seed in ["", "x", "-1", "1.5"] {
+            let source = format!("synthetic:{seed}");
+            let error = Dataset::open(&source, &OpenOptions::default()).expect_err(seed);
+            assert!(error.to_string().contains("synthetic:SEED"), "{error}");
+        }
+    }
+
+    #[test]
+    fn splits_schemes_shares_and_the_memory_limit_are_kept() {
+        let folder = folder(&[], &[]);
+        let with = |options| open(folder.path(), &options).expect("data");
+        let train = with(OpenOptions {
+            split: Some(Split::Train),
+            ..OpenOptions::default()
+        });
+        assert_eq!(
+            (train.examples.len(), train.cached_bytes()),
+            (1, 80 * 60 * 3)
+        );
+        let one_fits = with(OpenOptions {
+            cache_bytes: 80 * 60 * 3 + 10,
+            ..OpenOptions::default()
+        });
+        assert_eq!(
+            (one_fits.examples.len(), one_fits.cached_bytes()),
+            (2, 80 * 60 * 3)
+        );
+        for example in &one_fits.examples {
+            assert_eq!(example.picture.load().expect("picture").width(), 80);
+        }
+        let source = |share| DataSource {
+            share: Some(share),
+            weight: 0.3,
+            ..DataSource::new(folder.path().display().to_string())
+        };
+        let two = Dataset::open_all(&[source(0.7), source(0.3)], &OpenOptions::default());
+        let two = two.expect("data");
+        assert_eq!((two.sets.len(), two.examples[3].set), (2, 1));
+        assert_eq!((two.sets[1].share, two.sets[1].weight), (Some(0.3), 0.3));
+        let error = Dataset::open_all(&[source(-1.0)], &OpenOptions::default()).expect_err("share");
+        assert!(error.to_string().contains("not negative"), "{error}");
+    }
+
+    #[test]
+    fn the_public_sets_open_without_a_skipped_record() {
+        if !Path::new(FOLDER).exists() {
+            println!("skipped: {FOLDER} is not there");
+            return;
+        }
+        for (name, train, val, test) in [
+            ("imm58", 22, 4, 6),
+            ("imm_frontal73", 70, 10, 20),
+            ("det", 1019, 155, 315),
+        ] {
+            let options = OpenOptions {
+                check_pictures: name != "det",
+                ..OpenOptions::default()
+            };
+            let data = Dataset::open(&format!("{FOLDER}/{name}"), &options).expect(name);
+            assert_eq!(data.skipped, [], "{name}");
+            for (split, expected) in [
+                (Split::Train, train),
+                (Split::Val, val),
+                (Split::Test, test),
+            ] {
+                let found = data
+                    .examples
+                    .iter()
+                    .filter(|example| example.split == split)
+                    .count();
+                assert_eq!(found, expected, "{name} {}", split.name());
+            }
+        }
     }
 }

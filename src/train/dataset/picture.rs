@@ -1,10 +1,10 @@
 //! Where an example's pixels come from: a file, or memory.
 
-use crate::{frame::Frame, picture::PictureError};
+use crate::{frame::Frame, picture::PictureError, train::synthetic::Scene};
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -21,6 +21,15 @@ pub enum Picture {
         /// The pixels.
         frame: Arc<Frame>,
     },
+    /// Painted at the first use and then kept.
+    Drawn {
+        /// For messages.
+        name: String,
+        /// What to paint.
+        scene: Arc<Scene>,
+        /// The pixels, once painted.
+        painted: Arc<OnceLock<Arc<Frame>>>,
+    },
 }
 
 impl Picture {
@@ -28,7 +37,7 @@ impl Picture {
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::Memory { name, .. } => name.clone(),
+            Self::Memory { name, .. } | Self::Drawn { name, .. } => name.clone(),
         }
     }
 
@@ -40,6 +49,9 @@ impl Picture {
         match self {
             Self::File(path) => decode(path).map(Arc::new),
             Self::Memory { frame, .. } => Ok(Arc::clone(frame)),
+            Self::Drawn { scene, painted, .. } => {
+                Ok(Arc::clone(painted.get_or_init(|| Arc::new(scene.paint()))))
+            }
         }
     }
 
@@ -47,6 +59,7 @@ impl Picture {
     pub fn in_memory(&self) -> Option<&Arc<Frame>> {
         match self {
             Self::Memory { frame, .. } => Some(frame),
+            Self::Drawn { painted, .. } => painted.get(),
             Self::File(_) => None,
         }
     }
