@@ -10,6 +10,7 @@ pub mod evaluation;
 pub mod frame;
 pub mod geometry;
 pub mod landmarker;
+pub mod live;
 pub mod metrics;
 pub mod model;
 pub mod onnx;

@@ -1,51 +1,22 @@
 //! JSON lines: one object a frame, in the order of the frames.
 
 use super::{SinkError, publish, temporary_beside};
-use crate::geometry::{FaceBox, Point};
+use crate::tracker::TrackedFace;
 use serde::Serialize;
 use std::{
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
-/// How a head is turned, in degrees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Pose {
-    /// About the vertical axis.
-    pub yaw: f32,
-    /// About the axis from ear to ear.
-    pub pitch: f32,
-    /// In the picture's plane, clockwise.
-    pub roll: f32,
-}
-
-/// A face in a frame.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FaceRecord<'a> {
-    /// Stays with a face while it is tracked.
-    pub id: u64,
-    /// The face's box, in the frame.
-    #[serde(rename = "box")]
-    pub face_box: FaceBox,
-    /// The detector's score when the face was found, 0 to 1.
-    pub score: f32,
-    /// The landmarks, in the frame.
-    pub landmarks: &'a [Point],
-    /// That the landmarks lie on a face, 0 to 1.
-    pub confidence: f32,
-    /// How the head is turned, where the scheme tells.
-    pub pose: Option<Pose>,
-}
-
 /// A frame's line.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct FrameRecord<'a> {
     /// The source's frame index.
     pub frame: u64,
     /// Time of the frame, in seconds from the first one.
     pub time_secs: f64,
     /// The faces; none: empty.
-    pub faces: Vec<FaceRecord<'a>>,
+    pub faces: &'a [TrackedFace],
     /// Frames of the source that were dropped so far.
     pub dropped: u64,
 }
@@ -82,33 +53,37 @@ impl JsonLines {
             })
     }
 
-    /// Completes the file.
+    /// Completes the file; says what was written.
     ///
     /// # Errors
     /// When writing fails.
-    pub fn finish(self) -> Result<(), SinkError> {
+    pub fn finish(self) -> Result<String, SinkError> {
         let file = self.writer.into_inner().map_err(|error| SinkError::Write {
             path: self.path.clone(),
             source: error.into_error(),
         })?;
-        publish(file, &self.path)
+        publish(file, &self.path)?;
+        Ok(self.path.display().to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        geometry::{FaceBox, Point},
+        pose::Pose,
+    };
 
     #[test]
     fn lines_follow_the_contract_and_appear_when_finished() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("out.jsonl");
-        let landmarks = [Point::new(1.5, 2.0), Point::new(3.0, 4.0)];
-        let face = FaceRecord {
+        let face = TrackedFace {
             id: 7,
             face_box: FaceBox::new(1.0, 2.0, 3.0, 4.0),
             score: 0.5,
-            landmarks: &landmarks,
+            landmarks: vec![Point::new(1.5, 2.0), Point::new(3.0, 4.0)],
             confidence: 0.25,
             pose: Some(Pose {
                 yaw: 1.0,
@@ -117,7 +92,7 @@ mod tests {
             }),
         };
         let mut lines = JsonLines::create(&path).expect("file");
-        for (frame, faces) in [(0, vec![]), (2, vec![face])] {
+        for (frame, faces) in [(0, &[][..]), (2, &[face][..])] {
             let record = FrameRecord {
                 frame,
                 time_secs: 0.5 * frame as f64,

@@ -7,7 +7,7 @@ mod video;
 #[cfg_attr(not(feature = "window"), path = "no_window.rs")]
 mod window;
 
-pub use json::{FaceRecord, FrameRecord, JsonLines, Pose};
+pub use json::{FrameRecord, JsonLines};
 pub use pictures::PictureFolder;
 pub use video::{VideoFile, ffmpeg_is_installed};
 pub use window::Window;
@@ -93,6 +93,8 @@ pub struct DrawnFrame<'a> {
     pub frame: &'a Frame,
     /// The source's frame index.
     pub index: u64,
+    /// Time of the frame, in seconds from the source's first one.
+    pub time_secs: f64,
     /// The frame's own name, where it has one.
     pub name: Option<&'a str>,
 }

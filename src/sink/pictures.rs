@@ -99,6 +99,7 @@ mod tests {
             let drawn = DrawnFrame {
                 frame: &frame,
                 index,
+                time_secs: 0.0,
                 name,
             };
             sink.write(drawn).expect("frame");

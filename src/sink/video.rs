@@ -42,7 +42,7 @@ impl Drop for EndedChild {
     }
 }
 
-/// A video file; its size is the first frame's.
+/// A video file of one frame rate; its size is the first frame's.
 pub struct VideoFile {
     path: PathBuf,
     file: tempfile::NamedTempFile,
@@ -51,6 +51,8 @@ pub struct VideoFile {
     size: (usize, usize),
     encoder: Encoder,
     frames: u64,
+    start_secs: Option<f64>,
+    last: Frame,
 }
 
 impl VideoFile {
@@ -74,6 +76,8 @@ impl VideoFile {
             size: (0, 0),
             encoder: Encoder::Waiting,
             frames: 0,
+            start_secs: None,
+            last: Frame::default(),
         })
     }
 
@@ -125,6 +129,28 @@ impl VideoFile {
             messages,
         })
     }
+
+    /// Encodes the last frame (again).
+    fn encode_last(&mut self) -> Result<(), SinkError> {
+        self.frames += 1;
+        match &mut self.encoder {
+            Encoder::Waiting => Ok(()),
+            Encoder::Y4m(writer) => writer.write(&self.last).map_err(|source| SinkError::Write {
+                path: self.path.clone(),
+                source,
+            }),
+            Encoder::Ffmpeg { child, messages } => {
+                let pipe = child.0.stdin.as_mut().expect("the command pipes its input");
+                pipe.write_all(self.last.rgb()).map_err(|_| {
+                    let _ = child.0.wait();
+                    SinkError::Video {
+                        path: self.path.clone(),
+                        reason: complaint(messages),
+                    }
+                })
+            }
+        }
+    }
 }
 
 fn complaint(messages: &mut File) -> String {
@@ -151,26 +177,18 @@ impl FrameSink for VideoFile {
                 found: format!("{}x{}", size.0, size.1),
             });
         }
-        self.frames += 1;
-        match &mut self.encoder {
-            Encoder::Waiting => Ok(()),
-            Encoder::Y4m(writer) => writer
-                .write(drawn.frame)
-                .map_err(|source| SinkError::Write {
-                    path: self.path.clone(),
-                    source,
-                }),
-            Encoder::Ffmpeg { child, messages } => {
-                let pipe = child.0.stdin.as_mut().expect("the command pipes its input");
-                pipe.write_all(drawn.frame.rgb()).map_err(|_| {
-                    let _ = child.0.wait();
-                    SinkError::Video {
-                        path: self.path.clone(),
-                        reason: complaint(messages),
-                    }
-                })
-            }
+        // Frames come at one rate in a video: dropped ones are made up for by showing the one before for longer, and of
+        // two within one frame's time the second is left out.
+        let start = *self.start_secs.get_or_insert(drawn.time_secs);
+        let due = ((drawn.time_secs - start) * self.frame_rate).round() as u64;
+        while self.frames < due {
+            self.encode_last()?;
         }
+        if self.frames == due {
+            self.last.clone_from(drawn.frame);
+            self.encode_last()?;
+        }
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<Option<String>, SinkError> {
@@ -219,6 +237,7 @@ mod tests {
             let drawn = DrawnFrame {
                 frame,
                 index: index as u64,
+                time_secs: index as f64 / 10.0,
                 name: None,
             };
             sink.write(drawn).expect("frame");
@@ -266,6 +285,30 @@ mod tests {
     }
 
     #[test]
+    fn dropped_frames_are_made_up_for() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.y4m");
+        let mut sink = crate::sink::open(&path, 10.0).expect("sink");
+        for (index, tenths) in [3, 4, 8, 8, 9].into_iter().enumerate() {
+            let frame = Frame::from_rgb(2, 2, vec![20 * tenths; 12]).expect("bytes");
+            let drawn = DrawnFrame {
+                frame: &frame,
+                index: index as u64,
+                time_secs: 0.1 * f64::from(tenths) + 0.001,
+                name: None,
+            };
+            sink.write(drawn).expect("frame");
+        }
+        sink.finish().expect("finish");
+        let mut source = source::open(&source::Input::Path(path)).expect("source");
+        let (mut back, mut seen) = (Frame::default(), Vec::new());
+        while source.next(&mut back).expect("frame").is_some() {
+            seen.push((f32::from(back.pixel(0, 0)[1]) / 20.0).round() as u8);
+        }
+        assert_eq!(seen, [3, 4, 4, 4, 4, 8, 9]);
+    }
+
+    #[test]
     fn another_size_is_refused() {
         let folder = tempfile::tempdir().expect("folder");
         let mut sink = VideoFile::create(&folder.path().join("a.y4m"), 5.0).expect("sink");
@@ -273,6 +316,7 @@ mod tests {
             let drawn = DrawnFrame {
                 frame,
                 index: index as u64,
+                time_secs: index as f64 / 10.0,
                 name: None,
             };
             let result = sink.write(drawn);

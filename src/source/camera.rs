@@ -177,6 +177,10 @@ impl Source for CameraSource {
         Some(f64::from(self.format.frame_rate()))
     }
 
+    fn frame_size(&self) -> Option<(usize, usize)> {
+        Some((self.format.width() as usize, self.format.height() as usize))
+    }
+
     fn next(&mut self, frame: &mut Frame) -> Result<Option<FrameStamp>, SourceError> {
         let mut damaged = 0;
         loop {

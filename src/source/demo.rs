@@ -95,6 +95,10 @@ impl Source for DemoSource {
         Some(FRAME_RATE)
     }
 
+    fn frame_size(&self) -> Option<(usize, usize)> {
+        Some((WIDTH, HEIGHT))
+    }
+
     fn next(&mut self, frame: &mut Frame) -> Result<Option<FrameStamp>, SourceError> {
         if self.frames == FRAME_COUNT {
             return Ok(None);

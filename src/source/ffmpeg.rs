@@ -147,6 +147,10 @@ impl Source for FfmpegSource {
         self.video.frame_rate()
     }
 
+    fn frame_size(&self) -> Option<(usize, usize)> {
+        self.video.frame_size()
+    }
+
     fn next(&mut self, frame: &mut Frame) -> Result<Option<FrameStamp>, SourceError> {
         match self.video.read_frame(frame) {
             Ok(Some(stamp)) => Ok(Some(stamp)),

@@ -50,6 +50,11 @@ pub trait Source: Send {
         None
     }
 
+    /// Width and height of the frames, where the source knows before the first.
+    fn frame_size(&self) -> Option<(usize, usize)> {
+        None
+    }
+
     /// Writes the next frame into `frame`, whose buffer is kept when it is large enough; `None` at the end.
     ///
     /// # Errors

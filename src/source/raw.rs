@@ -49,6 +49,10 @@ impl<R: Read + Send> Source for RawSource<R> {
         Some(self.size.frame_rate)
     }
 
+    fn frame_size(&self) -> Option<(usize, usize)> {
+        Some((self.size.width, self.size.height))
+    }
+
     fn next(&mut self, frame: &mut Frame) -> Result<Option<FrameStamp>, SourceError> {
         frame.reshape(self.size.width, self.size.height);
         let expected = frame.rgb().len();

@@ -274,6 +274,10 @@ impl<R: BufRead + Send> Source for Y4mSource<R> {
         Some(self.header.frame_rate)
     }
 
+    fn frame_size(&self) -> Option<(usize, usize)> {
+        Some((self.header.width, self.header.height))
+    }
+
     fn next(&mut self, frame: &mut Frame) -> Result<Option<FrameStamp>, SourceError> {
         self.read_frame(frame).map_err(|error| SourceError::Video {
             path: self.name.clone().into(),

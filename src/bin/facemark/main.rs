@@ -1,6 +1,7 @@
 //! facemark: find faces and their landmarks. This file is the command line's dispatch; each subcommand is a module.
 
 mod bench;
+mod cameras;
 mod detect_eval;
 mod eval;
 mod failure;
@@ -10,6 +11,7 @@ mod measure;
 mod models;
 mod networks;
 mod output;
+mod run;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -30,6 +32,12 @@ enum Command {
     Infer(infer::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
+    /// Follow faces through a source: demo, camera, picture, folder, video, raw pixels on standard input
+    Run(run::RunArguments),
+    /// Follow faces in front of a camera
+    Live(run::LiveArguments),
+    /// List the cameras
+    Cameras,
 }
 
 fn main() -> ExitCode {
@@ -54,5 +62,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Infer(arguments) => infer::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Live(arguments) => run::live(&arguments),
+        Command::Cameras => cameras::list(),
     }
 }

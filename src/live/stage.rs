@@ -1,0 +1,200 @@
+//! The two threads behind the main one: capture and inference.
+
+use super::{FaceTracker, KnownMotion, RunError, Slot, summary::Tally};
+use crate::{
+    frame::Frame,
+    sink::{FrameRecord, JsonLines},
+    source::{FrameStamp, Source, SourceError},
+    tracker::TrackedFace,
+};
+use std::time::{Duration, Instant};
+
+/// A frame on its way to inference.
+#[derive(Debug, Default)]
+pub(super) struct Captured {
+    frame: Frame,
+    stamp: FrameStamp,
+    name: Option<String>,
+    at: Option<Instant>,
+}
+
+/// A frame with its faces on its way to the main thread.
+#[derive(Debug, Default)]
+pub(super) struct Inferred {
+    pub(super) frame: Frame,
+    pub(super) stamp: FrameStamp,
+    pub(super) name: Option<String>,
+    pub(super) faces: Vec<TrackedFace>,
+    /// From the frame's arrival to its landmarks.
+    pub(super) latency: Duration,
+    /// Analysed frames a second, lately.
+    pub(super) frame_rate: f64,
+    /// Frames of the source dropped so far.
+    pub(super) dropped: u64,
+    /// Whether the detector ran on this frame.
+    pub(super) searched: bool,
+}
+
+/// How fast frames are taken from the source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// A frame that nobody took in time is dropped; else the source waits.
+    pub(super) newest_wins: bool,
+    /// No frame before its own time.
+    pub(super) in_time: bool,
+    pub(super) frame_limit: Option<u64>,
+}
+
+/// How the capture thread ended.
+pub(super) struct CaptureEnd {
+    pub(super) skipped: Vec<String>,
+    pub(super) error: Option<SourceError>,
+}
+
+/// Reads frames until the source ends or the slot is closed.
+pub(super) fn capture(
+    mut source: Box<dyn Source>,
+    slot: &Slot<Captured>,
+    pace: Pace,
+) -> CaptureEnd {
+    let error = capture_all(source.as_mut(), slot, pace).err();
+    slot.close();
+    CaptureEnd {
+        skipped: source.skipped().to_vec(),
+        error,
+    }
+}
+
+fn capture_all(
+    source: &mut dyn Source,
+    slot: &Slot<Captured>,
+    pace: Pace,
+) -> Result<(), SourceError> {
+    let mut captured = Captured::default();
+    let mut start = None;
+    let mut taken = 0;
+    while pace.frame_limit.is_none_or(|limit| taken < limit) {
+        let Some(stamp) = source.next(&mut captured.frame)? else {
+            break;
+        };
+        taken += 1;
+        if pace.in_time {
+            let due = Duration::from_secs_f64(stamp.time_secs.max(0.0));
+            let start = *start.get_or_insert_with(Instant::now);
+            if !slot.is_open_until(start + due) {
+                break;
+            }
+        }
+        captured.stamp = stamp;
+        captured.name = source.frame_name();
+        captured.at = Some(Instant::now());
+        let open = if pace.newest_wins {
+            slot.replace(&mut captured)
+        } else {
+            slot.hand_over(&mut captured)
+        };
+        if !open {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What the inference thread does besides inference.
+pub(super) struct InferSettings {
+    /// A live source: latency counts from the frame's arrival, else from the moment it was taken.
+    pub(super) newest_wins: bool,
+    /// The main thread gets every result, else the newest.
+    pub(super) keep_all_results: bool,
+    /// No frame has to do with the one before.
+    pub(super) independent_frames: bool,
+    pub(super) json: Option<JsonLines>,
+    pub(super) motion: Option<KnownMotion>,
+}
+
+/// How the inference thread ended.
+pub(super) struct InferEnd {
+    pub(super) tally: Tally,
+    pub(super) error: Option<RunError>,
+}
+
+/// Analyses frames until the first slot is closed and empty, or the second is closed.
+pub(super) fn infer(
+    mut tracker: Box<dyn FaceTracker>,
+    from: &Slot<Captured>,
+    to: &Slot<Inferred>,
+    mut settings: InferSettings,
+) -> InferEnd {
+    let mut tally = Tally::new(settings.motion.take());
+    let mut error = infer_all(tracker.as_mut(), from, to, &mut settings, &mut tally).err();
+    from.close();
+    to.close();
+    if let Some(json) = settings.json {
+        match json.finish() {
+            Ok(written) => tally.written.push(written),
+            Err(failed) => error = error.or(Some(failed.into())),
+        }
+    }
+    tally.counts = tracker.counts();
+    InferEnd { tally, error }
+}
+
+fn infer_all(
+    tracker: &mut dyn FaceTracker,
+    from: &Slot<Captured>,
+    to: &Slot<Inferred>,
+    settings: &mut InferSettings,
+    tally: &mut Tally,
+) -> Result<(), RunError> {
+    let mut captured = Captured::default();
+    let mut inferred = Inferred::default();
+    while from.take(&mut captured) {
+        let begun = Instant::now();
+        if settings.independent_frames {
+            tracker.reset();
+        }
+        let searches = tracker.counts().detector_runs;
+        let faces = tracker.track(&captured.frame, captured.stamp.time_secs)?;
+        let done = Instant::now();
+        keep_faces(&mut inferred.faces, faces);
+        let arrived = captured.at.filter(|_| settings.newest_wins);
+        inferred.latency = done.duration_since(arrived.unwrap_or(begun));
+        tally.add(captured.stamp, &inferred.faces, inferred.latency, done);
+        inferred.searched = tracker.counts().detector_runs > searches;
+        inferred.stamp = captured.stamp;
+        inferred.name.clone_from(&captured.name);
+        inferred.dropped = tally.dropped;
+        inferred.frame_rate = tally.recent_frame_rate();
+        std::mem::swap(&mut inferred.frame, &mut captured.frame);
+        if let Some(json) = &mut settings.json {
+            json.write(&FrameRecord {
+                frame: inferred.stamp.index,
+                time_secs: inferred.stamp.time_secs,
+                faces: &inferred.faces,
+                dropped: inferred.dropped,
+            })?;
+        }
+        let open = if settings.keep_all_results {
+            to.hand_over(&mut inferred)
+        } else {
+            to.replace(&mut inferred)
+        };
+        if !open {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Copies faces into the buffers of earlier ones.
+fn keep_faces(kept: &mut Vec<TrackedFace>, faces: &[TrackedFace]) {
+    kept.truncate(faces.len());
+    for (kept, face) in kept.iter_mut().zip(faces) {
+        let mut landmarks = std::mem::take(&mut kept.landmarks);
+        landmarks.clone_from(&face.landmarks);
+        *kept = TrackedFace { landmarks, ..*face };
+    }
+    for face in &faces[kept.len()..] {
+        kept.push(face.clone());
+    }
+}
