@@ -1,11 +1,13 @@
 //! `facemark run` and `facemark live`: a source through the tracker into a window and files.
 
-use crate::{failure::Failure, models, output::print_line};
+use crate::{
+    failure::Failure,
+    networks::{open_detector, open_landmarker},
+    output::print_line,
+};
 use clap::Args;
 use facemark::{
-    detector::{Detector, DetectorConfig},
-    engine::Engine,
-    landmarker::Landmarker,
+    detector::DetectorConfig,
     live::{self, RunConfig, RunError},
     sink::{self, JsonLines, Window},
     source::{self, FrameSize, Input, Source, SourceError, SourceKind, demo},
@@ -72,10 +74,10 @@ struct SharedArguments {
     /// Faces to follow at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     max_faces: u64,
-    /// Landmark model
+    /// Landmark model [default: the released one]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Face detector
+    /// Face detector [default: the released one]
     #[arg(long, value_name = "FILE")]
     detector: Option<PathBuf>,
 }
@@ -130,17 +132,9 @@ pub(crate) fn live(arguments: &LiveArguments) -> Result<(), Failure> {
 }
 
 fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(), Failure> {
-    let detector = Engine::load(&models::model_path(
-        shared.detector.as_deref(),
-        models::DETECTOR,
-    )?)?;
-    let landmarks = Engine::load(&models::model_path(
-        shared.model.as_deref(),
-        models::LANDMARKS,
-    )?)?;
     let tracker = Tracker::new(
-        Detector::new(detector, DetectorConfig::default()).map_err(Failure::input)?,
-        Landmarker::new(landmarks).map_err(Failure::input)?,
+        open_detector(shared.detector.as_deref(), DetectorConfig::default())?,
+        open_landmarker(shared.model.as_deref())?,
         TrackerConfig {
             max_faces: shared.max_faces as usize,
             ..TrackerConfig::default()
