@@ -10,7 +10,7 @@ mod training;
 
 pub use forward::{ForwardSession, SessionModel};
 pub use library::{find_library, load_library};
-pub use training::{StepReport, StepSettings, TrainingSession};
+pub use training::{StartError, StepReport, StepSettings, TrainingSession};
 
 use super::{
     autodiff::Backend,

@@ -1,0 +1,53 @@
+//! facemark-train: from labelled faces to a model file. This file is the command line's dispatch; each subcommand is a
+//! module.
+
+mod evaluate;
+mod export;
+mod failure;
+mod fit;
+mod runtime;
+mod synthesize;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use std::process::ExitCode;
+
+/// Trains, evaluates and exports the models that `facemark` runs.
+#[derive(Parser)]
+#[command(version, about)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Fit(fit::Arguments),
+    Evaluate(evaluate::Arguments),
+    Export(export::Arguments),
+    Synthesize(synthesize::Arguments),
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+    match run(CommandLine::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Fit(arguments) => fit::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Synthesize(arguments) => synthesize::run(&arguments),
+    }
+}

@@ -1,0 +1,316 @@
+//! Everything a training needs before its first step: the recipe's model, data and losses, new or from a checkpoint.
+
+use super::{FitError, FitOptions, Start};
+use crate::{
+    annotation::Split,
+    model::{ModelCard, Task},
+    train::{
+        checkpoint::{Checkpoint, LATEST},
+        dataset::{DataSource, Dataset, OpenOptions},
+        evaluate::{Cases, MeanShape},
+        graph::Graph,
+        loader::{Loader, LoaderConfig},
+        loss::{LossKind, LossTerm},
+        nn::Architecture,
+        progress::Progress,
+        recipe::{Recipe, TaskKind},
+        whole_file::write_whole,
+    },
+};
+use std::{fs, path::Path, sync::Arc};
+
+/// Name of the recipe in an output folder.
+const RECIPE: &str = "recipe.toml";
+
+/// Batches that the loader may be ahead by.
+const BATCHES_AHEAD: usize = 4;
+
+/// How many reasons for skipped records are passed on.
+const REASONS: usize = 5;
+
+/// A training set, counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetSummary {
+    /// Its name.
+    pub name: String,
+    /// Its training examples.
+    pub examples: usize,
+}
+
+pub(super) struct Setup {
+    pub(super) recipe: Recipe,
+    pub(super) card: ModelCard,
+    pub(super) forward: Graph,
+    pub(super) forward_onnx: Vec<u8>,
+    pub(super) resumed: Option<Checkpoint>,
+    pub(super) progress: Progress,
+    pub(super) mean_shape: Option<MeanShape>,
+    pub(super) loader: Loader,
+    pub(super) cases: Cases,
+    pub(super) validation: Dataset,
+    pub(super) sets: Vec<SetSummary>,
+    pub(super) skipped: Vec<String>,
+    pub(super) skipped_count: usize,
+}
+
+impl Setup {
+    pub(super) fn prepare(start: Start, options: &FitOptions) -> Result<Self, FitError> {
+        let latest = options.output.join(LATEST);
+        let (recipe, forward, progress, resumed) = match start {
+            Start::New(recipe) => {
+                recipe.check()?;
+                if latest.exists() {
+                    return Err(FitError::AlreadyThere { path: latest });
+                }
+                let forward = new_forward(&recipe)?;
+                (*recipe, forward, Progress::default(), None)
+            }
+            Start::Resume { expected } => {
+                let checkpoint = Checkpoint::read(&latest)?;
+                if let Some(expected) = expected {
+                    checkpoint.recipe.check_same(&expected, &latest)?;
+                }
+                let forward = Graph::from_onnx(&checkpoint.forward_onnx, &latest)?;
+                (
+                    checkpoint.recipe.clone(),
+                    forward,
+                    checkpoint.progress.clone(),
+                    Some(checkpoint),
+                )
+            }
+        };
+        let card = ModelCard::from_metadata(&forward.metadata, &latest)?;
+        check_task(&recipe, &card)?;
+        let data = Data::open(&recipe, &card)?;
+        let mean_shape = match &card.task {
+            Task::Landmarks { scheme, .. } => MeanShape::of(&data.train, *scheme),
+            Task::FaceDetection { .. } => None,
+        };
+        let cases = Cases::prepare(
+            &data.validation,
+            data.validation_backgrounds.as_ref(),
+            &card,
+            mean_shape.clone(),
+            recipe.validation_limit,
+        )?;
+        let (sets, skipped, skipped_count) = data.summary();
+        let loader = Loader::new(
+            Arc::new(data.train),
+            data.backgrounds.map(Arc::new),
+            LoaderConfig {
+                batch: recipe.batch,
+                batches_per_epoch: (recipe.steps_per_epoch > 0).then_some(recipe.steps_per_epoch),
+                seed: recipe.seed,
+                threads: options.loader_threads,
+                ahead: BATCHES_AHEAD,
+                task: card.task.clone(),
+                input_width: card.input_width,
+                input_height: card.input_height,
+                color: card.color,
+                normalization: card.normalization,
+                negative_share: recipe.negative_share,
+                augment: recipe.augment.clone(),
+                start: (progress.epoch, progress.step_in_epoch),
+            },
+        )?;
+        write_recipe(&recipe, &options.output)?;
+        Ok(Self {
+            forward_onnx: forward.to_onnx(),
+            recipe,
+            card,
+            forward,
+            resumed,
+            progress,
+            mean_shape,
+            loader,
+            cases,
+            validation: data.validation,
+            sets,
+            skipped,
+            skipped_count,
+        })
+    }
+}
+
+/// The graph that a new training begins with, its card as metadata.
+fn new_forward(recipe: &Recipe) -> Result<Graph, FitError> {
+    let Some(init) = &recipe.init else {
+        let architecture: Architecture =
+            recipe
+                .architecture
+                .parse()
+                .map_err(|_| FitError::Unsuitable {
+                    field: "architecture",
+                    expected: Architecture::ALL.map(Architecture::name).join(", "),
+                    found: format!("{:?}", recipe.architecture),
+                })?;
+        let mut card = architecture.card(&recipe.name, recipe.scheme, recipe.crop_margin);
+        card.training_data.clone_from(&recipe.training_data);
+        return Ok(architecture.build(&card, recipe.seed)?);
+    };
+    let bytes = fs::read(init).map_err(|source| crate::model::ModelError::Read {
+        path: init.clone(),
+        source,
+    })?;
+    let mut forward = Graph::from_onnx(&bytes, init)?;
+    let mut card = ModelCard::from_metadata(&forward.metadata, init)?;
+    card.name.clone_from(&recipe.name);
+    card.training_data.clone_from(&recipe.training_data);
+    forward.metadata.extend(card.to_metadata());
+    Ok(forward)
+}
+
+fn check_task(recipe: &Recipe, card: &ModelCard) -> Result<(), FitError> {
+    let fits = match (&card.task, recipe.task) {
+        (Task::Landmarks { scheme, .. }, TaskKind::Landmarks) => *scheme == recipe.scheme,
+        (Task::FaceDetection { .. }, TaskKind::Detector) => true,
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(FitError::Unsuitable {
+        field: "task and scheme",
+        expected: match &card.task {
+            Task::Landmarks { scheme, .. } => format!("landmarks in {scheme}, as the model says"),
+            Task::FaceDetection { .. } => "detector, as the model says".to_owned(),
+        },
+        found: match recipe.task {
+            TaskKind::Landmarks => format!("landmarks in {}", recipe.scheme),
+            TaskKind::Detector => "detector".to_owned(),
+        },
+    })
+}
+
+/// The terms of the loss that the model's outputs and the recipe's coefficients ask for.
+pub fn loss_terms(recipe: &Recipe, card: &ModelCard, forward: &Graph) -> Vec<LossTerm> {
+    let term = |output: String, target: String, weight: String, kind, coefficient| LossTerm {
+        name: output.clone(),
+        kind,
+        output,
+        target,
+        weight: Some(weight),
+        coefficient,
+    };
+    let loss = &recipe.loss;
+    let terms = match &card.task {
+        Task::Landmarks { .. } => vec![
+            term(
+                "landmarks".to_owned(),
+                "landmarks_target".to_owned(),
+                "landmarks_weight".to_owned(),
+                loss.landmarks,
+                loss.landmarks_coefficient,
+            ),
+            term(
+                "presence".to_owned(),
+                "presence_target".to_owned(),
+                "presence_weight".to_owned(),
+                LossKind::BinaryCrossEntropy,
+                loss.presence_coefficient,
+            ),
+        ],
+        Task::FaceDetection { strides } => strides
+            .iter()
+            .flat_map(|stride| {
+                [
+                    term(
+                        format!("score_{stride}"),
+                        format!("score_target_{stride}"),
+                        format!("score_weight_{stride}"),
+                        loss.scores,
+                        loss.scores_coefficient,
+                    ),
+                    term(
+                        format!("box_{stride}"),
+                        format!("box_target_{stride}"),
+                        format!("box_weight_{stride}"),
+                        loss.boxes,
+                        loss.boxes_coefficient,
+                    ),
+                ]
+            })
+            .collect(),
+    };
+    terms
+        .into_iter()
+        .filter(|term| term.coefficient > 0.0 && forward.outputs.contains(&term.output))
+        .collect()
+}
+
+/// The data sets of a recipe, opened.
+struct Data {
+    train: Dataset,
+    validation: Dataset,
+    backgrounds: Option<Dataset>,
+    validation_backgrounds: Option<Dataset>,
+}
+
+impl Data {
+    fn open(recipe: &Recipe, card: &ModelCard) -> Result<Self, FitError> {
+        let scheme = match card.task {
+            Task::Landmarks { scheme, .. } => Some(scheme),
+            Task::FaceDetection { .. } => None,
+        };
+        let of = |split| OpenOptions {
+            split: Some(split),
+            scheme,
+            ..OpenOptions::default()
+        };
+        let validation: Vec<DataSource> = if recipe.validation.is_empty() {
+            recipe.data.clone()
+        } else {
+            recipe
+                .validation
+                .iter()
+                .cloned()
+                .map(DataSource::new)
+                .collect()
+        };
+        let backgrounds = |split| -> Result<Option<Dataset>, FitError> {
+            if recipe.backgrounds.is_empty() {
+                return Ok(None);
+            }
+            let options = OpenOptions {
+                scheme: None,
+                ..of(split)
+            };
+            Ok(Some(Dataset::open_all(&recipe.backgrounds, &options)?))
+        };
+        Ok(Self {
+            train: Dataset::open_all(&recipe.data, &of(Split::Train))?,
+            validation: Dataset::open_all(&validation, &of(Split::Val))?,
+            backgrounds: backgrounds(Split::Train)?,
+            validation_backgrounds: backgrounds(Split::Val)?,
+        })
+    }
+
+    /// The training sets counted, the first reasons why records were skipped, and how many were.
+    fn summary(&self) -> (Vec<SetSummary>, Vec<String>, usize) {
+        let sets = self.train.sets.iter().enumerate();
+        let skipped = || self.train.skipped.iter().chain(&self.validation.skipped);
+        (
+            sets.map(|(index, set)| SetSummary {
+                name: set.name.clone(),
+                examples: self
+                    .train
+                    .examples
+                    .iter()
+                    .filter(|example| example.set == index)
+                    .count(),
+            })
+            .collect(),
+            skipped()
+                .take(REASONS)
+                .map(|skipped| format!("{}: {}", skipped.item, skipped.reason))
+                .collect(),
+            skipped().count(),
+        )
+    }
+}
+
+fn write_recipe(recipe: &Recipe, folder: &Path) -> Result<(), FitError> {
+    let path = folder.join(RECIPE);
+    let text = toml::to_string(recipe).expect("a recipe is plain values");
+    write_whole(&path, text.as_bytes()).map_err(|source| FitError::Write { path, source })
+}

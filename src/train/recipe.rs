@@ -1,0 +1,385 @@
+//! A training recipe: a TOML file that says everything a training depends on, so that recipe and seed make the model
+//! again. Command-line flags override single fields; the checkpoint keeps the result.
+
+use super::{
+    augment::AugmentConfig,
+    dataset::DataSource,
+    loss::LossKind,
+    optimizer::OptimizerConfig,
+    schedule::{Decay, Schedule},
+};
+use crate::scheme::Scheme;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// A face crop to landmarks and presence.
+    Landmarks,
+    /// A frame to face boxes.
+    Detector,
+}
+
+/// Everything a training depends on. Every field has a default, so that a recipe says only what it changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// What is trained: `landmarks` or `detector`.
+    pub task: TaskKind,
+    /// Name in the model card.
+    pub name: String,
+    /// What the model is trained on and under which terms, in a sentence, for the model card.
+    pub training_data: String,
+    /// Architecture by name: `landmarks-base`, `face-detector`, or the small `tiny-landmarks` and `tiny-detector`.
+    pub architecture: String,
+    /// Start from the weights AND the graph of this ONNX file instead of from `architecture`; any supported forward
+    /// graph with our metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// Landmark layout; records of other layouts are left out.
+    pub scheme: Scheme,
+    /// Side of a landmark crop over the longer edge of the face box.
+    pub crop_margin: f32,
+    /// Where the labelled pictures are, and how much each set counts.
+    pub data: Vec<DataSource>,
+    /// Pictures without faces, for the presence output (landmarks) or as backgrounds (detector).
+    pub backgrounds: Vec<DataSource>,
+    /// Sets that are validated on after each epoch; empty: those of `data`.
+    pub validation: Vec<String>,
+    /// At most so many validation faces or pictures, spread evenly; 0: all.
+    pub validation_limit: usize,
+    /// Share of a batch that shows no face (landmarks only), 0 to 1; needs `backgrounds`, or uses the surroundings of
+    /// faces when there are none.
+    pub negative_share: f32,
+    /// Random changes of the training pictures.
+    pub augment: AugmentConfig,
+    /// What is minimised.
+    pub loss: LossConfig,
+    /// How the gradient changes the weights.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over the steps.
+    pub schedule: Schedule,
+    /// Samples in a step.
+    pub batch: usize,
+    /// Passes; an epoch is `steps_per_epoch` steps.
+    pub epochs: usize,
+    /// Steps of an epoch; 0: as many as show each training sample about once.
+    pub steps_per_epoch: usize,
+    /// Seed of the initial weights, of the order and of the augmentation.
+    pub seed: u64,
+}
+
+/// What is minimised: coefficients of the terms and the kind of the regression.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossConfig {
+    /// Loss of the landmarks, in units of the crop's size.
+    pub landmarks: LossKind,
+    /// Its factor.
+    pub landmarks_coefficient: f32,
+    /// Factor of the presence logit's binary cross-entropy; 0 leaves the output untrained.
+    pub presence_coefficient: f32,
+    /// Loss of the detector's boxes, in cells and natural logarithms.
+    pub boxes: LossKind,
+    /// Its factor.
+    pub boxes_coefficient: f32,
+    /// Loss of the detector's scores.
+    pub scores: LossKind,
+    /// Its factor.
+    pub scores_coefficient: f32,
+}
+
+impl Default for LossConfig {
+    /// Wing width and curvature are Feng et al.'s 10 and 2 pixels in a crop of 112; focal numbers are Lin et al.'s.
+    fn default() -> Self {
+        Self {
+            landmarks: LossKind::Wing {
+                width: 0.09,
+                curvature: 0.018,
+            },
+            landmarks_coefficient: 10.0,
+            presence_coefficient: 0.2,
+            boxes: LossKind::SmoothL1 { beta: 0.1 },
+            boxes_coefficient: 1.0,
+            scores: LossKind::Focal {
+                alpha: 0.25,
+                gamma: 2.0,
+            },
+            scores_coefficient: 1.0,
+        }
+    }
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            task: TaskKind::Landmarks,
+            name: "landmarks68".to_owned(),
+            training_data: "not stated".to_owned(),
+            architecture: "landmarks-base".to_owned(),
+            init: None,
+            scheme: Scheme::Ibug68,
+            crop_margin: 1.3,
+            data: Vec::new(),
+            backgrounds: Vec::new(),
+            validation: Vec::new(),
+            validation_limit: 1000,
+            negative_share: 0.1,
+            augment: AugmentConfig::default(),
+            loss: LossConfig::default(),
+            optimizer: OptimizerConfig::default(),
+            schedule: Schedule {
+                base_learning_rate: 2e-3,
+                warmup_steps: 100,
+                decay: Decay::Cosine {
+                    final_fraction: 0.01,
+                },
+            },
+            batch: 64,
+            epochs: 40,
+            steps_per_epoch: 0,
+            seed: 1,
+        }
+    }
+}
+
+/// Why a recipe cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error("{path}: cannot read the recipe: {source}")]
+    Read {
+        /// The recipe file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not a recipe.
+    #[error("{path}: not a recipe: {reason}")]
+    Syntax {
+        /// The recipe file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        reason: String,
+    },
+    /// A value is out of range.
+    #[error("recipe: {field}: expected {expected}, found {found}")]
+    Value {
+        /// The field.
+        field: String,
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
+        found: String,
+    },
+    /// A checkpoint was made with another recipe.
+    #[error(
+        "{path}: the checkpoint was made with another recipe (it differs in: {differs}); leave recipe and options out to \
+         go on with its own"
+    )]
+    Other {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Fields that differ.
+        differs: String,
+    },
+    /// A setting of a loss or the optimizer makes no sense.
+    #[error("recipe: {field}: {fault}")]
+    Fault {
+        /// The field.
+        field: String,
+        /// What is wrong, in words.
+        fault: String,
+    },
+}
+
+impl Recipe {
+    /// Reads a recipe file. Values are checked by [`Recipe::check`], after flags have had their say.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not a recipe.
+    pub fn read(path: &Path) -> Result<Self, RecipeError> {
+        let text = fs::read_to_string(path).map_err(|source| RecipeError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|error| RecipeError::Syntax {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Checks that `self`, the recipe of the checkpoint `path`, is the one that was asked for.
+    ///
+    /// # Errors
+    /// [`RecipeError::Other`] with the names of the fields that differ.
+    pub fn check_same(&self, expected: &Self, path: &Path) -> Result<(), RecipeError> {
+        if self == expected {
+            return Ok(());
+        }
+        let fields = |recipe| toml::Table::try_from(recipe).unwrap_or_default();
+        let (left, right) = (fields(self), fields(expected));
+        let mut names: Vec<&str> = left
+            .keys()
+            .chain(right.keys())
+            .map(String::as_str)
+            .filter(|name| left.get(*name) != right.get(*name))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        Err(RecipeError::Other {
+            path: path.to_owned(),
+            differs: names.join(", "),
+        })
+    }
+
+    /// Checks every value that nothing else checks.
+    ///
+    /// # Errors
+    /// [`RecipeError::Value`] for the first that is out of range.
+    pub fn check(&self) -> Result<(), RecipeError> {
+        const COUNT: &str = "a number from 1 to 65536";
+        const FACTOR: &str = "a number from 0";
+        let count = |value: usize| (1..=65536).contains(&value);
+        let factor = |value: f32| value >= 0.0 && value.is_finite();
+        let found = |value: f32| value.to_string();
+        let rate = self.schedule.base_learning_rate;
+        let checks = [
+            (
+                !self.data.is_empty(),
+                "data",
+                "at least one set (for instance `--data synthetic:1`)",
+                "none".to_owned(),
+            ),
+            (count(self.batch), "batch", COUNT, self.batch.to_string()),
+            (count(self.epochs), "epochs", COUNT, self.epochs.to_string()),
+            (
+                (0.0..1.0).contains(&self.negative_share),
+                "negative_share",
+                "0 or more and below 1",
+                found(self.negative_share),
+            ),
+            (
+                self.crop_margin > 0.0 && self.crop_margin.is_finite(),
+                "crop_margin",
+                "more than 0",
+                found(self.crop_margin),
+            ),
+            (
+                factor(rate),
+                "schedule.base_learning_rate",
+                FACTOR,
+                found(rate),
+            ),
+        ];
+        for (holds, field, expected, found) in checks {
+            if !holds {
+                return Err(RecipeError::Value {
+                    field: field.to_owned(),
+                    expected: expected.to_owned(),
+                    found,
+                });
+            }
+        }
+        for (field, kind, coefficient) in [
+            (
+                "landmarks",
+                self.loss.landmarks,
+                self.loss.landmarks_coefficient,
+            ),
+            ("boxes", self.loss.boxes, self.loss.boxes_coefficient),
+            ("scores", self.loss.scores, self.loss.scores_coefficient),
+            (
+                "presence",
+                LossKind::BinaryCrossEntropy,
+                self.loss.presence_coefficient,
+            ),
+        ] {
+            if !factor(coefficient) {
+                return Err(RecipeError::Value {
+                    field: format!("loss.{field}_coefficient"),
+                    expected: FACTOR.to_owned(),
+                    found: found(coefficient),
+                });
+            }
+            if let Some(fault) = kind.fault() {
+                return Err(RecipeError::Fault {
+                    field: format!("loss.{field}"),
+                    fault,
+                });
+            }
+        }
+        match self.optimizer.fault() {
+            Some(fault) => Err(RecipeError::Fault {
+                field: "optimizer".to_owned(),
+                fault,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_survives_toml() {
+        let recipe = Recipe {
+            data: vec![DataSource::new("synthetic:7")],
+            ..Recipe::default()
+        };
+        let text = toml::to_string(&recipe).unwrap();
+        assert_eq!(toml::from_str::<Recipe>(&text).unwrap(), recipe);
+    }
+
+    #[test]
+    fn every_committed_recipe_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let mut count = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            Recipe::read(&path).unwrap().check().unwrap();
+            count += 1;
+        }
+        assert!(count >= 3, "{count} recipes");
+    }
+
+    #[test]
+    fn misspelt_fields_and_bad_values_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        for (text, expected) in [
+            ("bach = 3", "bach"),
+            ("task = \"landmark\"", "landmark"),
+            (
+                "[loss]\nlandmarks = { kind = \"wing\", with = 1.0 }",
+                "with",
+            ),
+            ("batch = -1", "batch"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = Recipe::read(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        for (text, expected) in [
+            ("", "data"),
+            ("batch = 0", "batch"),
+            ("crop_margin = 0.0", "crop_margin"),
+            ("[loss]\nboxes_coefficient = nan", "boxes_coefficient"),
+            ("[optimizer]\nweight_decay = -1.0", "weight_decay"),
+        ] {
+            let mut recipe: Recipe = toml::from_str(text).unwrap();
+            if !text.is_empty() {
+                recipe.data.push(DataSource::new("synthetic:1"));
+            }
+            let error = recipe.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
