@@ -185,7 +185,9 @@ fn open(graph: &Graph, device: Device, threads: usize) -> Result<Session, Sessio
         let mut builder = Session::builder(&environment)?
             .with_intra_threads(threads.max(1))?
             .with_optimization_level(GraphOptimizationLevel::All)?
-            .with_operators(domain)?;
+            .with_operators(domain)?
+            // Spinning threads would take the cores that the loader's workers need.
+            .with_intra_op_spinning(false)?;
         if device == Device::Cuda {
             let provider = ep::CUDA::default()
                 .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
