@@ -7,4 +7,6 @@ mod fixtures;
 #[cfg(feature = "train")]
 mod gradients;
 #[cfg(feature = "train")]
+mod onnx_files;
+#[cfg(feature = "train")]
 mod training;

@@ -305,6 +305,7 @@ conv("depthwise 3x3", (2, 3, 5, 6), (3, 1, 3, 3), pads=(1, 1, 1, 1), groups=3, b
 conv("depthwise 3x3 with stride 2 on an odd size", (2, 3, 7, 5), (3, 1, 3, 3), pads=(1, 1, 1, 1), groups=3, strides=(2, 2))
 conv("depthwise 3x3 with stride 2 on an even size", (2, 3, 6, 4), (3, 1, 3, 3), pads=(1, 1, 1, 1), groups=3, strides=(2, 2))
 conv("depthwise 3x3 with stride 2 and unlike pads", (2, 3, 6, 8), (3, 1, 3, 3), pads=(0, 0, 1, 1), groups=3, strides=(2, 2))
+conv("depthwise 3x3 with more pads than taps", (1, 2, 3, 4), (2, 1, 3, 3), pads=(3, 1, 1, 4), groups=2)
 conv("depthwise 5x5", (1, 2, 6, 7), (2, 1, 5, 5), pads=(2, 2, 2, 2), groups=2)
 conv("depthwise 5x5 with stride 2", (1, 2, 9, 7), (2, 1, 5, 5), pads=(2, 2, 2, 2), groups=2, strides=(2, 2))
 conv("depthwise 3x3 dilated", (1, 2, 7, 8), (2, 1, 3, 3), pads=(2, 2, 2, 2), groups=2, dilations=(2, 2))

@@ -47,11 +47,19 @@ impl Graph {
 
     /// A scalar of the element type of `like`.
     pub fn scalar_like(&mut self, value: f64, like: &str) -> String {
+        self.constant_like(like, &[], &[value])
+    }
+
+    /// A constant of the element type of `like`.
+    ///
+    /// # Panics
+    /// The number of values is not that of the shape.
+    pub fn constant_like(&mut self, like: &str, shape: &[usize], values: &[f64]) -> String {
         let data = match self.type_of(like).element {
-            ElementType::F64 => TensorData::F64(vec![value]),
-            _ => TensorData::F32(vec![value as f32]),
+            ElementType::F64 => TensorData::F64(values.to_vec()),
+            _ => TensorData::F32(values.iter().map(|&value| value as f32).collect()),
         };
-        self.constant(Tensor::new(&[], data))
+        self.constant(Tensor::new(shape, data))
     }
 
     /// `x * factor`.

@@ -1,7 +1,7 @@
 //! Adjoints of convolutions.
 
 use super::conv::ConvGeometry;
-use super::{Adjoint, Gradients, linear};
+use super::{Adjoint, Gradients, linear, shape::pad_or_crop};
 use crate::train::autodiff::Backend;
 use crate::train::graph::{Attribute, ElementType, Graph, GraphError};
 
@@ -92,6 +92,11 @@ fn conv_dx(
     dy: &str,
     geometry: &ConvGeometry,
 ) -> Result<String, GraphError> {
+    let depthwise = geometry.groups == graph.shape(x)[1] && graph.shape(w)[1] == 1;
+    let unstrided = geometry.strides.iter().all(|&stride| stride == 1);
+    if depthwise && unstrided && graph.shape(w)[0] == geometry.groups {
+        return depthwise_dx(graph, w, dy, geometry);
+    }
     // What a stride that does not divide leaves over at the end of the input.
     let left_over: Vec<i64> = (0..geometry.kernel.len())
         .map(|axis| {
@@ -104,6 +109,40 @@ fn conv_dx(
         attributes.push(("output_padding", Attribute::Ints(left_over)));
     }
     graph.apply("ConvTranspose", &[dy, w], &attributes)
+}
+
+/// dx of a depthwise convolution without strides: the convolution of dy with the kernel turned by half a turn, which
+/// ONNX Runtime computes on all threads, unlike the transposed convolution.
+fn depthwise_dx(
+    graph: &mut Graph,
+    w: &str,
+    dy: &str,
+    geometry: &ConvGeometry,
+) -> Result<String, GraphError> {
+    let count = geometry.kernel.len();
+    let spatial: Vec<usize> = (2..2 + count).collect();
+    let first = vec![i64::MIN + 1; count];
+    let turned = graph.slice(w, &spatial, &vec![-1; count], &first, &vec![-1; count])?;
+    // Beyond the padding of the forward pass; less than none means that dy has columns that met nothing but padding.
+    let beyond = |pads: &[usize]| -> Vec<i64> {
+        let of_axis = |axis| geometry.extent(axis) as i64 - 1 - pads[axis] as i64;
+        [0, 0].into_iter().chain((0..count).map(of_axis)).collect()
+    };
+    let (before, after) = (beyond(&geometry.pads_before), beyond(&geometry.pads_after));
+    let cut = |sizes: &[i64]| sizes.iter().map(|&size| size.min(0)).collect::<Vec<_>>();
+    let added = |sizes: &[i64]| {
+        sizes[2..]
+            .iter()
+            .map(|&size| size.max(0) as usize)
+            .collect()
+    };
+    let dy = pad_or_crop(graph, dy, &cut(&before), &cut(&after))?;
+    let turned_geometry = ConvGeometry {
+        pads_before: added(&before),
+        pads_after: added(&after),
+        ..geometry.clone()
+    };
+    graph.apply("Conv", &[&dy, &turned], &conv_attributes(&turned_geometry))
 }
 
 fn conv_attributes(geometry: &ConvGeometry) -> Vec<(&'static str, Attribute)> {

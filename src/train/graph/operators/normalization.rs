@@ -1,7 +1,7 @@
 //! Softmax and batch normalisation in inference form.
 
 use super::{Adjoint, Gradients, Site, Types};
-use crate::train::graph::{Graph, GraphError};
+use crate::train::graph::{Attribute, Graph, GraphError};
 
 pub(super) fn softmax(site: &Site) -> Types {
     let x = site.float_input(0)?;
@@ -68,12 +68,7 @@ pub(in crate::train) fn reduce_to_channels(
 ) -> Result<String, GraphError> {
     // Reducing one block of axes at a time is the fast case; after the first the rest is small.
     let rows = graph.reduce(op, x, &[2], false)?;
-    let then = if op == "ReduceSumSquare" {
-        "ReduceSum"
-    } else {
-        op
-    };
-    graph.reduce(then, &rows, &[0], false)
+    graph.reduce(op, &rows, &[0], false)
 }
 
 /// y = scale (x - mean) r + bias with r = 1 / sqrt(variance + epsilon).
@@ -119,10 +114,7 @@ pub(super) fn batch_normalization_adjoint(adjoint: &mut Adjoint) -> Gradients {
             let level = graph.scale(&level, -1.0 / count)?;
             let moved = graph.mul(&slope, mean)?;
             let offset = graph.sub(&level, &moved)?;
-            let slope = graph.reshape(&slope, &channel)?;
-            let offset = graph.reshape(&offset, &channel)?;
-            let line = graph.mul(&x_rows, &slope)?;
-            let line = graph.add(&line, &offset)?;
+            let line = affine(graph, &x_rows, &slope, &offset)?;
             dx = graph.add(&dx, &line)?;
         }
         Some(graph.reshape(&dx, &shape)?)
@@ -130,4 +122,18 @@ pub(super) fn batch_normalization_adjoint(adjoint: &mut Adjoint) -> Gradients {
         None
     };
     Ok(vec![dx, Some(g), Some(sum_dy), None, None])
+}
+
+/// `x slope + offset` with one slope and offset a channel: a batch normalisation by a mean of 0 and a deviation of 1,
+/// which is one pass where a product and a sum would be two.
+fn affine(graph: &mut Graph, x: &str, slope: &str, offset: &str) -> Result<String, GraphError> {
+    const EPSILON: f32 = 1e-5;
+    let channels = graph.shape(slope)[0];
+    let mean = graph.constant_like(x, &[channels], &vec![0.0; channels]);
+    let variance = graph.constant_like(x, &[channels], &vec![f64::from(1.0 - EPSILON); channels]);
+    graph.apply(
+        "BatchNormalization",
+        &[x, slope, offset, &mean, &variance],
+        &[("epsilon", Attribute::Float(EPSILON))],
+    )
 }

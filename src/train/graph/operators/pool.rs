@@ -2,7 +2,7 @@
 
 use super::conv::ConvGeometry;
 use super::{Adjoint, Gradients, Site, Types, reduce, with_shape};
-use crate::train::graph::{Attribute, ElementType, GraphError, Tensor, TensorData, TensorType};
+use crate::train::graph::{Attribute, ElementType, GraphError, TensorType};
 
 /// The window of a pooling node.
 pub(super) fn window(site: &Site) -> Result<ConvGeometry, GraphError> {
@@ -169,25 +169,18 @@ pub(super) fn average_pool_adjoint(adjoint: &mut Adjoint) -> Gradients {
         pads_after[axis] += reach.saturating_sub(padded);
         extra[axis] = padded.saturating_sub(reach);
     }
-    let float = |graph: &mut crate::train::graph::Graph, shape: &[usize], values: Vec<f64>| {
-        let data = match graph.type_of(dy).element {
-            ElementType::F64 => TensorData::F64(values),
-            _ => TensorData::F32(values.into_iter().map(|value| value as f32).collect()),
-        };
-        graph.constant(Tensor::new(shape, data))
-    };
     let mut share_shape = vec![1, 1];
     share_shape.extend(&output);
     if shares.windows(2).all(|pair| pair[0] == pair[1]) {
         share_shape = vec![];
         shares.truncate(1);
     }
-    let shares = float(graph, &share_shape, shares);
+    let shares = graph.constant_like(dy, &share_shape, &shares);
     let share = graph.mul(dy, &shares)?;
     let mut kernel_shape = vec![shape[1], 1];
     kernel_shape.extend(&geometry.kernel);
     let ones = vec![1.0; kernel_shape.iter().product()];
-    let kernel = float(graph, &kernel_shape, ones);
+    let kernel = graph.constant_like(dy, &kernel_shape, &ones);
     let sizes = |sizes: &[usize]| Attribute::Ints(sizes.iter().map(|&size| size as i64).collect());
     let pads = [geometry.pads_before.as_slice(), &pads_after].concat();
     let dx = graph.apply(
