@@ -4,162 +4,20 @@
 //! adds it. All sizes are known: there are no symbolic axes, no control flow, no functions and no sequences.
 
 mod build;
+mod error;
 mod file;
 mod import;
+mod node;
 pub(super) mod operators;
 mod tensor;
 
+pub use error::GraphError;
 use file::{data_type_of, element_of_data_type};
+pub use node::Node;
 pub use operators::differentiable_operators;
 pub use tensor::{Attribute, ElementType, Tensor, TensorData, TensorType};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
-
-/// Why a graph cannot be built, read or differentiated.
-#[derive(Debug, thiserror::Error)]
-pub enum GraphError {
-    /// An operator without a type rule.
-    #[error("operator {operator} of node {node:?} is not supported")]
-    UnsupportedOperator {
-        /// Node name.
-        node: String,
-        /// Operator, with its domain unless that is ONNX's own.
-        operator: String,
-    },
-    /// An operator that can be run but not differentiated.
-    #[error("operator {operator} of node {node:?} has no gradient: {reason}")]
-    NoGradient {
-        /// Node name.
-        node: String,
-        /// Operator.
-        operator: String,
-        /// Which case is not covered.
-        reason: String,
-    },
-    /// An operator is used in a way that is not allowed or not supported.
-    #[error("operator {operator} of node {node:?}: {what}: expected {expected}, found {found}")]
-    BadNode {
-        /// Node name.
-        node: String,
-        /// Operator.
-        operator: String,
-        /// Which input or attribute.
-        what: String,
-        /// What it should be.
-        expected: String,
-        /// What it is.
-        found: String,
-    },
-    /// A value that nothing defines.
-    #[error("node {node:?} uses value {value:?}, which nothing before it defines")]
-    UnknownValue {
-        /// Node name.
-        node: String,
-        /// Value name.
-        value: String,
-    },
-    /// A name is taken.
-    #[error("there is already a value called {value:?}")]
-    DuplicateValue {
-        /// Value name.
-        value: String,
-    },
-    /// The file is not an ONNX model.
-    #[error("{path}: expected an ONNX model: {reason}")]
-    NotOnnx {
-        /// The model file.
-        path: PathBuf,
-        /// What was found instead.
-        reason: String,
-    },
-    /// The file is an ONNX model that uses what facemark does not support.
-    #[error("{path}: {what}: {reason}")]
-    Unsupported {
-        /// The model file.
-        path: PathBuf,
-        /// Which part of the model.
-        what: String,
-        /// Why not.
-        reason: String,
-    },
-    /// Something is wrong with a node of a file.
-    #[error("{path}: {source}")]
-    InFile {
-        /// The model file.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<GraphError>,
-    },
-}
-
-/// An operator applied to values.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Node {
-    /// Name, for errors.
-    pub name: String,
-    /// ONNX operator.
-    pub op: String,
-    /// Namespace of the operator; empty for ONNX's own.
-    pub domain: String,
-    /// Names of the inputs; empty for an absent one.
-    pub inputs: Vec<String>,
-    /// Names of the outputs; empty for an absent one.
-    pub outputs: Vec<String>,
-    /// Attributes.
-    pub attributes: BTreeMap<String, Attribute>,
-}
-
-impl Node {
-    /// Name for errors: the node's own, or its first output's when it has none.
-    pub fn label(&self) -> &str {
-        if self.name.is_empty() {
-            self.outputs.first().map_or("", String::as_str)
-        } else {
-            &self.name
-        }
-    }
-
-    /// An integer attribute.
-    pub fn int(&self, name: &str) -> Option<i64> {
-        match self.attributes.get(name) {
-            Some(Attribute::Int(value)) => Some(*value),
-            _ => None,
-        }
-    }
-
-    /// A float attribute.
-    pub fn float(&self, name: &str) -> Option<f32> {
-        match self.attributes.get(name) {
-            Some(Attribute::Float(value)) => Some(*value),
-            _ => None,
-        }
-    }
-
-    /// A list of integers.
-    pub fn ints(&self, name: &str) -> Option<&[i64]> {
-        match self.attributes.get(name) {
-            Some(Attribute::Ints(values)) => Some(values),
-            _ => None,
-        }
-    }
-
-    /// A text attribute.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        match self.attributes.get(name) {
-            Some(Attribute::Text(value)) => Some(value),
-            _ => None,
-        }
-    }
-
-    /// The name of input `index`, or `None` when it is absent.
-    pub fn input(&self, index: usize) -> Option<&str> {
-        self.inputs
-            .get(index)
-            .map(String::as_str)
-            .filter(|name| !name.is_empty())
-    }
-}
 
 /// A typed graph in topological order.
 #[derive(Clone, Debug, Default)]

@@ -2,6 +2,7 @@
 //!
 //! An operator is supported exactly when it is in [`RULES`].
 
+mod adjoint;
 mod conv;
 mod conv_gradient;
 mod elementwise;
@@ -11,17 +12,15 @@ mod piecewise;
 mod pool;
 mod reduce;
 mod shape;
+mod site;
+
+use adjoint::Adjoint;
+use site::Site;
 
 pub(in crate::train) use normalization::{reduce_to_channels, rows_of_channels};
 
 use super::{ElementType, Graph, GraphError, Node, TensorType};
 use crate::train::autodiff::Backend;
-
-/// What the type rule of an operator sees.
-pub(super) struct Site<'a> {
-    graph: &'a Graph,
-    node: &'a Node,
-}
 
 /// Types of a node's outputs, at least as many as the node has.
 type Types = Result<Vec<TensorType>, GraphError>;
@@ -354,195 +353,6 @@ fn no_gradient(node: &Node, reason: &str) -> GraphError {
         node: node.label().to_owned(),
         operator: full_name(node),
         reason: reason.to_owned(),
-    }
-}
-
-/// What the adjoint rule of an operator sees.
-pub(super) struct Adjoint<'a> {
-    graph: &'a mut Graph,
-    node: &'a Node,
-    output_gradients: &'a [Option<String>],
-    needed: &'a [bool],
-    backend: Backend,
-}
-
-impl<'a> Adjoint<'a> {
-    fn site(&self) -> Site<'_> {
-        Site {
-            graph: self.graph,
-            node: self.node,
-        }
-    }
-
-    /// The gradient of the only output that may have one.
-    fn dy(&self) -> Result<&'a str, GraphError> {
-        if self.output_gradients.iter().skip(1).any(Option::is_some) {
-            return Err(self.missing("a loss depends on an output other than the first"));
-        }
-        self.output_gradients
-            .first()
-            .and_then(|name| name.as_deref())
-            .ok_or_else(|| self.missing("no loss depends on its first output"))
-    }
-
-    /// The name of input `index`.
-    fn x(&self, index: usize) -> &'a str {
-        &self.node.inputs[index]
-    }
-
-    /// The name of the first output.
-    fn y(&self) -> &'a str {
-        &self.node.outputs[0]
-    }
-
-    fn needs(&self, index: usize) -> bool {
-        self.needed.get(index).copied().unwrap_or(false)
-    }
-
-    fn shape(&self, value: &str) -> Vec<usize> {
-        self.graph.shape(value).to_vec()
-    }
-
-    fn missing(&self, reason: &str) -> GraphError {
-        no_gradient(self.node, reason)
-    }
-
-    /// `gradient` summed over the axes along which input `index` was broadcast.
-    fn unbroadcast(&mut self, gradient: &str, index: usize) -> Result<Option<String>, GraphError> {
-        let shape = self.shape(self.x(index));
-        reduce::sum_to_shape(self.graph, gradient, &shape).map(Some)
-    }
-
-    /// `gradient * (1 where mask, else 0)`.
-    fn masked(&mut self, gradient: &str, mask: &str) -> Result<String, GraphError> {
-        let element = self.graph.type_of(gradient).element;
-        let ones = self.graph.cast(mask, element)?;
-        self.graph.mul(gradient, &ones)
-    }
-}
-
-impl<'a> Site<'a> {
-    fn bad(
-        &self,
-        what: impl Into<String>,
-        expected: impl ToString,
-        found: impl ToString,
-    ) -> GraphError {
-        GraphError::BadNode {
-            node: self.node.label().to_owned(),
-            operator: full_name(self.node),
-            what: what.into(),
-            expected: expected.to_string(),
-            found: found.to_string(),
-        }
-    }
-
-    /// The type of an input that must be there.
-    fn input(&self, index: usize) -> Result<&'a TensorType, GraphError> {
-        self.optional(index)
-            .ok_or_else(|| self.bad(format!("input {index}"), "a value", "none"))
-    }
-
-    /// The type of an input that may be absent.
-    fn optional(&self, index: usize) -> Option<&'a TensorType> {
-        self.node
-            .input(index)
-            .and_then(|name| self.graph.find_type(name))
-    }
-
-    /// The type of an input of floats.
-    fn float_input(&self, index: usize) -> Result<&'a TensorType, GraphError> {
-        let of = self.input(index)?;
-        if of.element.is_float() {
-            Ok(of)
-        } else {
-            Err(self.bad(format!("input {index}"), "floats", of))
-        }
-    }
-
-    /// An input that must have the element type of the first one.
-    fn like_first(&self, index: usize) -> Result<&'a TensorType, GraphError> {
-        let of = self.input(index)?;
-        let expected = self.input(0)?.element;
-        if of.element == expected {
-            Ok(of)
-        } else {
-            Err(self.bad(
-                format!("input {index}"),
-                format!("{expected:?}, as input 0"),
-                of,
-            ))
-        }
-    }
-
-    /// The elements of an input that must be a constant of 64-bit integers.
-    fn constant_ints(&self, index: usize) -> Result<&'a [i64], GraphError> {
-        self.node
-            .input(index)
-            .and_then(|name| self.graph.initializers.get(name))
-            .and_then(|tensor| tensor.as_i64())
-            .ok_or_else(|| {
-                self.bad(
-                    format!("input {index}"),
-                    "a constant of 64-bit integers",
-                    self.optional(index)
-                        .map_or("none".to_owned(), |of| format!("{of} that is computed")),
-                )
-            })
-    }
-
-    /// As [`Site::constant_ints`], but the input may be absent.
-    fn optional_ints(&self, index: usize) -> Result<Option<&'a [i64]>, GraphError> {
-        match self.node.input(index) {
-            Some(_) => self.constant_ints(index).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    fn int(&self, name: &str, default: i64) -> i64 {
-        self.node.int(name).unwrap_or(default)
-    }
-
-    /// An axis attribute or input as an index below `rank`.
-    fn axis(&self, axis: i64, rank: usize) -> Result<usize, GraphError> {
-        let index = if axis < 0 { axis + rank as i64 } else { axis };
-        usize::try_from(index)
-            .ok()
-            .filter(|&index| index < rank)
-            .ok_or_else(|| self.bad("axis", format!("-{rank} to below {rank}"), axis))
-    }
-
-    /// Axes as sorted indices below `rank`, each once.
-    fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, GraphError> {
-        let mut indices = axes
-            .iter()
-            .map(|&axis| self.axis(axis, rank))
-            .collect::<Result<Vec<_>, _>>()?;
-        indices.sort_unstable();
-        if indices.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(self.bad("axes", "each axis once", format!("{axes:?}")));
-        }
-        Ok(indices)
-    }
-
-    /// The common shape of broadcast operands.
-    fn broadcast(&self, shapes: &[&[usize]]) -> Result<Vec<usize>, GraphError> {
-        let rank = shapes.iter().map(|shape| shape.len()).max().unwrap_or(0);
-        let mut result = vec![1; rank];
-        for shape in shapes {
-            for (size, &own) in result[rank - shape.len()..].iter_mut().zip(*shape) {
-                if *size == 1 {
-                    *size = own;
-                } else if own != 1 && own != *size {
-                    return Err(self.bad(
-                        "inputs",
-                        "shapes that broadcast together",
-                        format!("{shapes:?}"),
-                    ));
-                }
-            }
-        }
-        Ok(result)
     }
 }
 

@@ -167,10 +167,10 @@ pub(super) fn conv_transpose(site: &Site) -> Types {
     check_bias(site, filters)?;
     let extra = output_padding(site, &geometry)?;
     let mut shape = vec![x.shape[0], filters];
-    for axis in 0..geometry.kernel.len() {
+    for (axis, extra) in extra.into_iter().enumerate() {
         let full = geometry.strides[axis] * x.shape[2 + axis].saturating_sub(1)
             + geometry.extent(axis)
-            + extra[axis];
+            + extra;
         let pads = geometry.pads_before[axis] + geometry.pads_after[axis];
         let size = full.checked_sub(pads).ok_or_else(|| {
             site.bad(
