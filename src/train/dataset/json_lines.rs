@@ -1,7 +1,7 @@
 //! Reader for our own format: a folder with `annotations.jsonl`, one landmark record a face or one detection record a
 //! picture, and the pictures that the records name.
 
-use super::{DatasetError, Example, Label, Picture, Records};
+use super::{DatasetError, Example, Records};
 use crate::annotation::{DetectionRecord, LabelError, LandmarkRecord};
 use std::path::Path;
 
@@ -37,30 +37,8 @@ pub(super) fn read(folder: &Path) -> Result<Records, DatasetError> {
 fn parse(folder: &Path, line: &str) -> Result<Example, LabelError> {
     // A detection record has `boxes` where a landmark record has `points`; the quotes keep a file name from matching.
     if line.contains("\"boxes\"") && !line.contains("\"points\"") {
-        let record = DetectionRecord::from_json(line)?;
-        return Ok(Example {
-            id: record.image.clone(),
-            picture: Picture::File(folder.join(&record.image)),
-            set: 0,
-            split: record.split,
-            original_scale: 1.0,
-            label: Label::Detection {
-                boxes: record.boxes,
-                ignore: record.ignore,
-            },
-        });
+        DetectionRecord::from_json(line).map(|record| Example::of_picture(folder, record))
+    } else {
+        LandmarkRecord::from_json(line).map(|record| Example::of_face(folder, record))
     }
-    let record = LandmarkRecord::from_json(line)?;
-    Ok(Example {
-        picture: Picture::File(folder.join(&record.image)),
-        set: 0,
-        split: record.split,
-        original_scale: record.original_scale(),
-        id: record.id,
-        label: Label::Landmarks {
-            scheme: record.scheme,
-            points: record.points,
-            face_box: record.face_box,
-        },
-    })
 }

@@ -1,14 +1,21 @@
 //! Labelled pictures in memory, whatever the format on disk: opening a set, what was skipped and why, and the mix of
 //! several sets. The formats have a file each; cropping and augmenting are not here.
 
+mod asf;
 mod drawn;
+mod imglab;
 mod json_lines;
+mod kaggle;
+mod original;
+#[cfg(test)]
+mod original_tests;
 mod picture;
+mod pts;
 
 pub use picture::Picture;
 
 use crate::{
-    annotation::Split,
+    annotation::{DetectionRecord, LandmarkRecord, Split},
     geometry::{FaceBox, Point},
     scheme::Scheme,
 };
@@ -52,6 +59,45 @@ pub struct Example {
     pub original_scale: f32,
     /// Landmarks or boxes.
     pub label: Label,
+}
+
+impl Example {
+    /// From a checked landmark record; its picture is relative to `folder`.
+    fn of_face(folder: &Path, record: LandmarkRecord) -> Self {
+        Self {
+            picture: Picture::File {
+                path: folder.join(&record.image),
+                size: (record.width, record.height),
+            },
+            set: 0,
+            split: record.split,
+            original_scale: record.original_scale(),
+            id: record.id,
+            label: Label::Landmarks {
+                scheme: record.scheme,
+                points: record.points,
+                face_box: record.face_box,
+            },
+        }
+    }
+
+    /// From a checked detection record; its picture is relative to `folder`.
+    fn of_picture(folder: &Path, record: DetectionRecord) -> Self {
+        Self {
+            picture: Picture::File {
+                path: folder.join(&record.image),
+                size: (record.width, record.height),
+            },
+            set: 0,
+            split: record.split,
+            original_scale: 1.0,
+            id: record.image,
+            label: Label::Detection {
+                boxes: record.boxes,
+                ignore: record.ignore,
+            },
+        }
+    }
 }
 
 /// A set in a mix.
@@ -315,7 +361,8 @@ fn load_pictures(records: &mut Records, cache_bytes: usize) {
     records.examples = kept;
 }
 
-const FORMATS: &str = "a folder with annotations.jsonl, or synthetic:SEED";
+const FORMATS: &str = "a folder with annotations.jsonl, with .pts or .asf files beside their pictures, or with one \
+    imglab .xml or Kaggle .csv file; such a file; or synthetic:SEED";
 
 /// Finds the reader for a source by what is there.
 fn read(source: &DataSource) -> Result<Records, DatasetError> {
@@ -323,36 +370,79 @@ fn read(source: &DataSource) -> Result<Records, DatasetError> {
         return drawn::read(seed);
     }
     let path = Path::new(&source.path);
-    let unreadable = |error| DatasetError::Read {
+    let unreadable = |source| DatasetError::Read {
         path: path.to_owned(),
-        source: error,
+        source,
     };
-    let kind = std::fs::metadata(path).map_err(unreadable)?;
-    if kind.is_dir() && path.join(json_lines::FILE_NAME).exists() {
-        return json_lines::read(path);
-    }
-    Err(DatasetError::UnknownFormat {
+    let unknown = |found: String| DatasetError::UnknownFormat {
         path: path.to_owned(),
         expected: FORMATS.to_owned(),
-        found: found_in(path, kind.is_dir()),
-    })
+        found,
+    };
+    if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        return read_file(path)?.ok_or_else(|| unknown("a file of another kind".to_owned()));
+    }
+    if path.join(json_lines::FILE_NAME).exists() {
+        return json_lines::read(path);
+    }
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .map_err(unreadable)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
+    files.sort();
+    let ending_in = |ending: &str| -> Vec<PathBuf> {
+        let matches = |file: &&PathBuf| original::has_ending(file, ending);
+        files.iter().filter(matches).cloned().collect()
+    };
+    let (pts, asf) = (ending_in("pts"), ending_in("asf"));
+    if !pts.is_empty() {
+        return Ok(pts::read(path, &pts));
+    }
+    if !asf.is_empty() {
+        return Ok(asf::read(path, &asf));
+    }
+    let tables: Vec<PathBuf> = [ending_in("xml"), ending_in("csv")].concat();
+    match tables.as_slice() {
+        [table] => read_file(table)?
+            .ok_or_else(|| unknown(format!("{}, which is of another kind", table.display()))),
+        [] if files.is_empty() => Err(unknown("an empty folder".to_owned())),
+        [] => Err(unknown(format!(
+            "{} entries such as {:?}",
+            files.len(),
+            files[0].file_name().unwrap_or_default()
+        ))),
+        several => Err(unknown(format!(
+            "{} tables such as {}: name one of them",
+            several.len(),
+            several[0].display()
+        ))),
+    }
 }
 
-/// What a person would say is there, for errors.
-fn found_in(path: &Path, is_folder: bool) -> String {
-    if !is_folder {
-        return "a file of another kind".to_owned();
-    }
-    let mut names: Vec<String> = std::fs::read_dir(path)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    match names.len() {
-        0 => "an empty folder".to_owned(),
-        count => format!("{count} entries such as {:?}", names[0]),
+/// Reads a file that holds a whole set, by how it begins; `None` if it begins like none.
+fn read_file(file: &Path) -> Result<Option<Records>, DatasetError> {
+    use std::io::Read;
+    let unreadable = |source| DatasetError::Read {
+        path: file.to_owned(),
+        source,
+    };
+    let mut start = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(4096).read_to_end(&mut start))
+        .map_err(unreadable)?;
+    let start = String::from_utf8_lossy(&start);
+    let first_line = start.trim_start_matches('\u{feff}').lines().next();
+    if start
+        .trim_start_matches('\u{feff}')
+        .trim_start()
+        .starts_with('<')
+    {
+        imglab::read(file).map(Some)
+    } else if first_line.is_some_and(kaggle::is_header) {
+        kaggle::read(file).map(Some)
+    } else {
+        Ok(None)
     }
 }
 

@@ -13,7 +13,12 @@ use std::{
 #[derive(Clone, Debug)]
 pub enum Picture {
     /// Decoded at each use.
-    File(PathBuf),
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Width and height that the labels are for; another size is an error, since the labels would not fit.
+        size: (usize, usize),
+    },
     /// In memory; `name` is the file it came from, or what it is.
     Memory {
         /// For messages.
@@ -36,7 +41,7 @@ impl Picture {
     /// The file's path, or the picture's name.
     pub fn name(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
+            Self::File { path, .. } => path.display().to_string(),
             Self::Memory { name, .. } | Self::Drawn { name, .. } => name.clone(),
         }
     }
@@ -47,7 +52,7 @@ impl Picture {
     /// In words: the file is missing, empty or broken.
     pub fn load(&self) -> Result<Arc<Frame>, String> {
         match self {
-            Self::File(path) => decode(path).map(Arc::new),
+            Self::File { path, size } => decode(path, *size).map(Arc::new),
             Self::Memory { frame, .. } => Ok(Arc::clone(frame)),
             Self::Drawn { scene, painted, .. } => {
                 Ok(Arc::clone(painted.get_or_init(|| Arc::new(scene.paint()))))
@@ -60,7 +65,7 @@ impl Picture {
         match self {
             Self::Memory { frame, .. } => Some(frame),
             Self::Drawn { painted, .. } => painted.get(),
-            Self::File(_) => None,
+            Self::File { .. } => None,
         }
     }
 
@@ -70,10 +75,10 @@ impl Picture {
         used: &AtomicUsize,
         limit: usize,
     ) -> Result<(), String> {
-        let Self::File(path) = self else {
+        let Self::File { path, size } = self else {
             return Ok(());
         };
-        let frame = decode(path)?;
+        let frame = decode(path, *size)?;
         let bytes = frame.rgb().len();
         if used.fetch_add(bytes, Ordering::Relaxed) + bytes <= limit {
             *self = Self::Memory {
@@ -88,10 +93,18 @@ impl Picture {
 }
 
 /// Decodes a picture file; the reason alone, since the caller names the file.
-fn decode(path: &Path) -> Result<Frame, String> {
-    crate::picture::load(path).map_err(|error| match error {
+fn decode(path: &Path, (width, height): (usize, usize)) -> Result<Frame, String> {
+    let frame = crate::picture::load(path).map_err(|error| match error {
         PictureError::Read { source, .. } => format!("cannot read: {source}"),
         PictureError::Damaged { found, .. } => format!("expected a picture, found {found}"),
         other => other.to_string(),
-    })
+    })?;
+    if (frame.width(), frame.height()) != (width, height) {
+        return Err(format!(
+            "expected {width}x{height} pixels, as its label says, found {}x{}",
+            frame.width(),
+            frame.height()
+        ));
+    }
+    Ok(frame)
 }

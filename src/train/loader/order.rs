@@ -116,7 +116,10 @@ mod tests {
                 weight: 1.0,
             });
             dataset.examples.extend((0..count).map(|_| Example {
-                picture: Picture::File("none".into()),
+                picture: Picture::File {
+                    path: "none".into(),
+                    size: (1, 1),
+                },
                 set,
                 split: Split::Train,
                 id: String::new(),
