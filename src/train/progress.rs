@@ -141,10 +141,29 @@ pub struct DetectorValidation {
     pub summary: DetectionSummary,
 }
 
+/// What is wrong with a training, in words, when its results say too little: `None` when nothing is.
+///
+/// `progress` is the share of the training that is done, 0 to 1.
+pub fn trouble_in_words(result: &Validation, progress: f64) -> Option<String> {
+    match result {
+        Validation::Landmarks(result) => collapse_in_words(result, progress),
+        Validation::Detector(result) => {
+            let recall = result.summary.recall50?;
+            (progress >= 1.0 / 3.0 && recall < 0.05).then(|| {
+                format!(
+                    "NOT LEARNING: {:.1} % of the faces are found at IoU 0.5. Check learning rate, labels and the \
+                     factors of the loss",
+                    100.0 * recall
+                )
+            })
+        }
+    }
+}
+
 /// What is wrong with a training, in words, when its landmark predictions say too little: `None` when nothing is.
 ///
 /// `progress` is the share of the training that is done, 0 to 1.
-pub fn collapse_in_words(result: &LandmarkValidation, progress: f64) -> Option<String> {
+fn collapse_in_words(result: &LandmarkValidation, progress: f64) -> Option<String> {
     if progress < 1.0 / 3.0 {
         return None;
     }
@@ -180,6 +199,28 @@ mod tests {
             prediction_variance_ratio: Some(prediction_variance_ratio),
             sets: BTreeMap::new(),
             presence: None,
+        }
+    }
+
+    #[test]
+    fn a_detector_that_finds_nothing_is_called_so() {
+        for (recall50, progress, warned) in [
+            (Some(0.0), 0.2, false),
+            (Some(0.0), 0.5, true),
+            (Some(0.6), 1.0, false),
+            (None, 1.0, false),
+        ] {
+            let result = Validation::Detector(DetectorValidation {
+                summary: DetectionSummary {
+                    recall50,
+                    ..DetectionSummary::default()
+                },
+            });
+            assert_eq!(
+                trouble_in_words(&result, progress).is_some(),
+                warned,
+                "{recall50:?} {progress}"
+            );
         }
     }
 

@@ -3,10 +3,14 @@
 //! A module per subject. Modules that need the training side carry `#[cfg(feature = "train")]`.
 
 mod architecture;
+#[cfg(feature = "train")]
+mod fit;
 mod fixtures;
 #[cfg(feature = "train")]
 mod gradients;
 #[cfg(feature = "train")]
 mod onnx_files;
+#[cfg(feature = "train")]
+mod train_program;
 #[cfg(feature = "train")]
 mod training;

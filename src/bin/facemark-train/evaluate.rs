@@ -11,7 +11,7 @@ use facemark::{
         evaluate::{Cases, Evaluation, MeanShape},
         fit::restore,
         graph::Graph,
-        progress::{Validation, collapse_in_words},
+        progress::{Validation, trouble_in_words},
         report::Report,
     },
 };
@@ -174,10 +174,7 @@ impl Arguments {
         skipped: usize,
     ) -> Result<(), Failure> {
         let validation = evaluation.validation();
-        let warning = match &validation {
-            Validation::Landmarks(result) => collapse_in_words(result, 1.0),
-            Validation::Detector(_) => None,
-        };
+        let warning = trouble_in_words(&validation, 1.0);
         let text = if self.json {
             let mut object = serde_json::to_value(&validation).map_err(Failure::running)?;
             if let Some(fields) = object.as_object_mut() {

@@ -21,8 +21,11 @@ pub(crate) struct RuntimeArguments {
 impl RuntimeArguments {
     /// Loads the library, or says which command fetches it.
     pub(crate) fn load(&self) -> Result<(), Failure> {
-        load_library(self.onnxruntime.as_deref())?;
-        Ok(())
+        match (load_library(self.onnxruntime.as_deref()), &self.onnxruntime) {
+            (Ok(_), _) => Ok(()),
+            (Err(error), Some(_)) => Err(Failure::input(error)),
+            (Err(error), None) => Err(Failure::running(error)),
+        }
     }
 
     pub(crate) fn device(&self) -> Device {

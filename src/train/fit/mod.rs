@@ -1,27 +1,28 @@
 //! The training loop: batches through the training session, validation and a checkpoint after each epoch, and an exact
 //! continuation from any checkpoint. It prints nothing: what happens goes to an observer as [`Event`]s and to the log.
 
+mod error;
 mod log;
 mod restore;
 mod setup;
 
+pub use error::FitError;
 pub use log::LOG;
 pub use restore::{Trained, checkpoint_file, restore};
 pub use setup::{SetSummary, loss_terms};
 
 use super::{
-    checkpoint::{BEST, Checkpoint, CheckpointError, LATEST},
-    dataset::{Dataset, DatasetError},
-    evaluate::{Cases, EvaluateError, Evaluation, MeanShape},
-    graph::GraphError,
-    loader::{Loader, LoaderError},
-    progress::{EpochRecord, Progress, Validation, collapse_in_words},
-    recipe::{Recipe, RecipeError},
-    report::{Report, ReportError},
-    session::{Device, SessionError, StartError, StepSettings, TrainingSession},
-    step::{StepError, TrainingStep},
+    checkpoint::{BEST, Checkpoint, LATEST},
+    dataset::Dataset,
+    evaluate::{Cases, Evaluation, MeanShape},
+    loader::Loader,
+    progress::{EpochRecord, Progress, trouble_in_words},
+    recipe::Recipe,
+    report::Report,
+    session::{Device, StepSettings, TrainingSession},
+    step::TrainingStep,
 };
-use crate::model::{ModelCard, ModelError};
+use crate::model::ModelCard;
 use log::Log;
 use setup::Setup;
 use std::{
@@ -131,114 +132,6 @@ pub struct Outcome {
     pub warning: Option<String>,
     /// The report's page, when one was written.
     pub report: Option<PathBuf>,
-}
-
-/// Why a training cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum FitError {
-    /// The recipe cannot be used.
-    #[error(transparent)]
-    Recipe(#[from] RecipeError),
-    /// A value of the recipe does not fit the model or the data.
-    #[error("recipe: {field}: expected {expected}, found {found}")]
-    Unsuitable {
-        /// The field.
-        field: &'static str,
-        /// What fits.
-        expected: String,
-        /// What it says.
-        found: String,
-    },
-    /// A data set cannot be used.
-    #[error(transparent)]
-    Dataset(#[from] DatasetError),
-    /// There are no batches.
-    #[error(transparent)]
-    Loader(#[from] LoaderError),
-    /// The model to start from cannot be used.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// A graph cannot be used.
-    #[error(transparent)]
-    Graph(#[from] GraphError),
-    /// The training step cannot be built.
-    #[error(transparent)]
-    Step(#[from] StepError),
-    /// ONNX Runtime is missing or failed.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// The training step does not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// Validation failed.
-    #[error(transparent)]
-    Evaluate(#[from] EvaluateError),
-    /// A checkpoint cannot be read or written.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// A checkpoint is there already.
-    #[error(
-        "{path}: a training is there already; go on with `--resume {}`, or name another folder",
-        path.parent().unwrap_or(path).display()
-    )]
-    AlreadyThere {
-        /// The checkpoint.
-        path: PathBuf,
-    },
-    /// The report cannot be written.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// The output folder cannot be written.
-    #[error("{path}: cannot write: {source}")]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The loss is not a number any more.
-    #[error(
-        "the loss became {loss} (gradient norm {gradient_norm}) at step {step} (epoch {epoch}): lower `schedule.base_learning_rate` (now {learning_rate}) \
-         or `optimizer.max_gradient_norm`; the checkpoint of the last complete epoch is kept"
-    )]
-    NotFinite {
-        /// The loss.
-        loss: f64,
-        /// Norm of the gradient.
-        gradient_norm: f64,
-        /// The step, from 1.
-        step: u64,
-        /// The epoch, from 1.
-        epoch: usize,
-        /// The step's learning rate.
-        learning_rate: f64,
-    },
-}
-
-impl FitError {
-    /// Whether arguments or input files are at fault, and not the run.
-    pub fn is_bad_input(&self) -> bool {
-        match self {
-            Self::Loader(LoaderError::Worker { .. })
-            | Self::Session(_)
-            | Self::Start(StartError::Session(_))
-            | Self::Report(_)
-            | Self::Write { .. }
-            | Self::NotFinite { .. }
-            | Self::Checkpoint(CheckpointError::Write { .. }) => false,
-            Self::Evaluate(error) => error.is_bad_input(),
-            Self::Recipe(_)
-            | Self::Unsuitable { .. }
-            | Self::Dataset(_)
-            | Self::Loader(_)
-            | Self::Model(_)
-            | Self::Graph(_)
-            | Self::Step(_)
-            | Self::Start(_)
-            | Self::Checkpoint(_)
-            | Self::AlreadyThere { .. } => true,
-        }
-    }
 }
 
 /// Trains until the recipe's last epoch, the sitting's end or a stop from outside.
@@ -433,10 +326,7 @@ impl Training {
         let validation = self.validate()?.validation();
         self.progress.seconds += began.elapsed().as_secs_f64();
         let share_done = self.progress.step as f64 / self.total_steps() as f64;
-        let warning = match &validation {
-            Validation::Landmarks(result) => collapse_in_words(result, share_done),
-            Validation::Detector(_) => None,
-        };
+        let warning = trouble_in_words(&validation, share_done);
         let score = validation.score();
         let best = score.is_finite() && self.progress.best_score.is_none_or(|best| score < best);
         if best {

@@ -6,7 +6,7 @@ use crate::{
     model::{ModelCard, Task},
     train::{
         checkpoint::{Checkpoint, LATEST},
-        dataset::{DataSource, Dataset, OpenOptions},
+        dataset::{DataSource, Dataset, Example, Label, OpenOptions},
         evaluate::{Cases, MeanShape},
         graph::Graph,
         loader::{Loader, LoaderConfig},
@@ -93,7 +93,7 @@ impl Setup {
             mean_shape.clone(),
             recipe.validation_limit,
         )?;
-        let (sets, skipped, skipped_count) = data.summary();
+        let (sets, skipped, skipped_count) = data.summary(&card);
         let loader = Loader::new(
             Arc::new(data.train),
             data.backgrounds.map(Arc::new),
@@ -286,7 +286,7 @@ impl Data {
     }
 
     /// The training sets counted, the first reasons why records were skipped, and how many were.
-    fn summary(&self) -> (Vec<SetSummary>, Vec<String>, usize) {
+    fn summary(&self, card: &ModelCard) -> (Vec<SetSummary>, Vec<String>, usize) {
         let sets = self.train.sets.iter().enumerate();
         let skipped = || self.train.skipped.iter().chain(&self.validation.skipped);
         (
@@ -296,7 +296,7 @@ impl Data {
                     .train
                     .examples
                     .iter()
-                    .filter(|example| example.set == index)
+                    .filter(|example| example.set == index && suits(example, card))
                     .count(),
             })
             .collect(),
@@ -307,6 +307,15 @@ impl Data {
             skipped().count(),
         )
     }
+}
+
+/// Whether an example is for the model's task: drawn sets have both kinds.
+fn suits(example: &Example, card: &ModelCard) -> bool {
+    matches!(
+        (&example.label, &card.task),
+        (Label::Landmarks { .. }, Task::Landmarks { .. })
+            | (Label::Detection { .. }, Task::FaceDetection { .. })
+    )
 }
 
 fn write_recipe(recipe: &Recipe, folder: &Path) -> Result<(), FitError> {

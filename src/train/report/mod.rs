@@ -8,7 +8,7 @@ mod sheets;
 use super::{
     dataset::Dataset,
     evaluate::Evaluation,
-    progress::{EpochRecord, Validation, collapse_in_words},
+    progress::{EpochRecord, trouble_in_words},
     target::Batch,
     whole_file::write_whole,
 };
@@ -68,11 +68,16 @@ impl Report<'_> {
     /// # Errors
     /// A file cannot be written.
     pub fn write(&self) -> Result<PathBuf, ReportError> {
+        std::fs::create_dir_all(&self.folder).map_err(|source| ReportError::Write {
+            path: self.folder.clone(),
+            source,
+        })?;
         let mut page = page::Page::new(&self.title);
         let validation = self.evaluation.validation();
         page.paragraph(&validation.in_words());
-        if let Some(warning) = self.warning(&validation) {
-            page.warning(&warning);
+        let warning = trouble_in_words(&validation, 1.0);
+        if let Some(warning) = &warning {
+            page.warning(warning);
         }
         page.figures(&validation);
         for chart in charts::all(self) {
@@ -92,7 +97,7 @@ impl Report<'_> {
             "title": self.title,
             "model": self.card.name,
             "training_data": self.card.training_data,
-            "warning": self.warning(&validation),
+            "warning": warning,
             "result": validation,
             "epochs": self.history,
         });
@@ -101,13 +106,6 @@ impl Report<'_> {
         let index = self.folder.join("index.html");
         write(&index, page.html().as_bytes())?;
         Ok(index)
-    }
-
-    fn warning(&self, validation: &Validation) -> Option<String> {
-        match validation {
-            Validation::Landmarks(result) => collapse_in_words(result, 1.0),
-            Validation::Detector(_) => None,
-        }
     }
 }
 

@@ -115,7 +115,8 @@ fn face_tile(face: &FaceResult, dataset: &Dataset, card: &ModelCard) -> Option<F
     let region = CropRegion::around_box(face_box, crop_margin);
     let tile_from_frame = region.crop_from_frame(FACE_TILE, FACE_TILE);
     let mut crop = Crop::new(FACE_TILE, FACE_TILE, Color::Rgb);
-    crop.fill(&*example.picture.load().ok()?, &tile_from_frame);
+    let frame = example.picture.load().ok()?;
+    crop.fill(&frame, &tile_from_frame);
     let mut tile = Frame::from_rgb(FACE_TILE, FACE_TILE, crop.bytes().to_vec())?;
     for (points, color) in [(points, SKY_BLUE), (&face.predicted_in_frame, ORANGE)] {
         let in_tile: Vec<Point> = points
