@@ -8,6 +8,7 @@ mod fit;
 mod fixtures;
 #[cfg(feature = "train")]
 mod gradients;
+mod live;
 #[cfg(feature = "train")]
 mod onnx_files;
 #[cfg(feature = "train")]
