@@ -79,9 +79,9 @@ pub fn line_width(frame: &Frame) -> f32 {
     (frame.width().min(frame.height()) as f32 / 360.0).max(1.0)
 }
 
-/// The integer scale of text on this picture: 1 up to VGA, growing with the picture.
+/// The integer scale of text on this picture: 1 up to 640x480, growing with the picture.
 pub fn text_scale(frame: &Frame) -> usize {
-    (frame.width().min(frame.height()) / 480).max(1)
+    (frame.width().min(frame.height()) / 360).max(1)
 }
 
 /// Draws landmarks (in the frame) and, where the style asks for it, the scheme's contours. Points that are not finite
@@ -116,11 +116,16 @@ pub fn draw_landmarks(frame: &mut Frame, landmarks: &[Point], scheme: Scheme, st
         draw_disc(frame, landmark, radius, color_of(index), 1.0);
     }
     if style.indices {
-        let mut digits = [0u8; 3];
-        for (index, landmark) in landmarks.iter().enumerate() {
-            let at = Point::new(landmark.x + radius + 1.0, landmark.y - radius - 6.0);
-            draw_text(frame, at, 1, PAPER, decimal(index, &mut digits));
-        }
+        draw_indices(frame, landmarks);
+    }
+}
+
+/// Writes each landmark's index beside it.
+pub fn draw_indices(frame: &mut Frame, landmarks: &[Point]) {
+    let mut digits = [0u8; 3];
+    for (index, landmark) in landmarks.iter().enumerate() {
+        let at = Point::new(landmark.x + 2.0, landmark.y - 8.0);
+        draw_text(frame, at, 1, PAPER, decimal(index, &mut digits));
     }
 }
 

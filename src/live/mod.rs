@@ -92,7 +92,7 @@ pub struct RunConfig {
     pub stop: Arc<AtomicBool>,
     /// Map from a known still to the frame at a time in seconds, to measure tracking against.
     pub known_motion: Option<fn(f64) -> Affine>,
-    /// Folder for snapshots.
+    /// Folder for snapshots; empty: the current one.
     pub snapshot_folder: std::path::PathBuf,
 }
 
@@ -107,7 +107,7 @@ impl Default for RunConfig {
             frame_limit: None,
             stop: Arc::default(),
             known_motion: None,
-            snapshot_folder: ".".into(),
+            snapshot_folder: std::path::PathBuf::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::stage::Inferred;
 use crate::{
     frame::Frame,
+    geometry::{Affine, Point},
     overlay::{self, Style},
     picture,
     scheme::Scheme,
@@ -35,6 +36,9 @@ pub(super) struct View {
     snapshot_folder: PathBuf,
     picture: Frame,
     shown: Frame,
+    /// The landmarks of all faces, in the frame, and where they are shown.
+    landmarks: Vec<Point>,
+    placed: Vec<Point>,
     status: Vec<String>,
     notice: Option<(String, Instant)>,
     paused: bool,
@@ -59,6 +63,8 @@ impl View {
             snapshot_folder,
             picture: Frame::default(),
             shown: Frame::default(),
+            landmarks: Vec::new(),
+            placed: Vec::new(),
             status: vec![String::new(); 2],
             notice: None,
             paused: false,
@@ -87,11 +93,10 @@ impl View {
     /// Draws a frame's faces and prepares the panels' text.
     pub(super) fn draw(&mut self, inferred: &Inferred) {
         self.picture.clone_from(&inferred.frame);
-        let style = Style {
-            indices: self.debug,
-            ..Style::default()
-        };
+        self.landmarks.clear();
+        let style = Style::default();
         for face in &inferred.faces {
+            self.landmarks.extend_from_slice(&face.landmarks);
             let color = if inferred.searched {
                 overlay::ORANGE
             } else {
@@ -152,6 +157,9 @@ impl View {
         if self.mirrored {
             mirror(&mut self.shown);
         }
+        if self.debug {
+            self.draw_indices();
+        }
         let scale = overlay::text_scale(&self.shown);
         let lines: Vec<&str> = self.status.iter().map(String::as_str).collect();
         overlay::draw_panel(&mut self.shown, 0, 0, scale, &lines);
@@ -183,6 +191,21 @@ impl View {
             overlay::draw_panel(&mut self.shown, 0, bottom, scale, &[&self.source]);
         }
         &self.shown
+    }
+
+    /// After mirroring, so that the digits can be read.
+    fn draw_indices(&mut self) {
+        let shown_from_frame = if self.mirrored {
+            Affine::mirror_x(self.shown.width())
+        } else {
+            Affine::IDENTITY
+        };
+        self.placed.clear();
+        self.placed
+            .extend(self.landmarks.iter().map(|&point| shown_from_frame * point));
+        for face in self.placed.chunks(self.scheme.landmark_count()) {
+            overlay::draw_indices(&mut self.shown, face);
+        }
     }
 
     /// Does what a key asks for.

@@ -85,7 +85,10 @@ fn the_demo_gives_a_line_a_frame_and_a_summary() {
         let time_secs = line["time_secs"].as_f64().expect("a number");
         assert!((time_secs - index as f64 / 30.0).abs() < 1e-9);
         let face = &line["faces"][0];
-        assert_eq!(keys(face), ["box", "confidence", "id", "landmarks", "pose", "score"]);
+        assert_eq!(
+            keys(face),
+            ["box", "confidence", "id", "landmarks", "pose", "score"]
+        );
         assert_eq!(face["id"], 1);
         assert_eq!(face["box"].as_array().map(Vec::len), Some(4));
         let landmarks = face["landmarks"].as_array().expect("landmarks");
@@ -115,7 +118,10 @@ fn without_a_display_annotated_frames_are_written_and_named() {
         .trim()
         .to_owned();
     let (video, pictures) = (desk.path("out/demo.mp4"), desk.path("out/demo"));
-    assert!(name.contains("out/demo") && (video.is_file() || pictures.is_dir()), "{name}");
+    assert!(
+        name.contains("out/demo") && (video.is_file() || pictures.is_dir()),
+        "{name}"
+    );
 }
 
 #[test]
@@ -149,7 +155,10 @@ fn raw_pixels_come_through_a_pipe() {
         let found = json_lines(&desk.path("out.jsonl"));
         assert_eq!(found.len(), lines);
         if code == 2 {
-            assert!(err.contains("frame 2: expected 5760 bytes, found 5"), "{err}");
+            assert!(
+                err.contains("frame 2: expected 5760 bytes, found 5"),
+                "{err}"
+            );
         } else {
             assert_eq!(found[2]["time_secs"], 0.4);
         }
@@ -167,7 +176,10 @@ fn damaged_pictures_of_a_folder_are_named_and_skipped() {
     let whole = fs::read(desk.path("pictures/c.jpg")).expect("bytes");
     fs::write(desk.path("pictures/b.jpg"), &whole[..whole.len() / 2]).expect("written");
     let (out, _) = desk.run_well("run --input pictures --no-window --output drawn");
-    assert!(out.contains("2 analysed") && out.contains("pictures/b.jpg"), "{out}");
+    assert!(
+        out.contains("2 analysed") && out.contains("pictures/b.jpg"),
+        "{out}"
+    );
     assert!(desk.path("drawn/a.jpg").is_file() && desk.path("drawn/c.jpg").is_file());
 }
 
@@ -178,7 +190,10 @@ fn a_missing_camera_is_said_with_what_was_looked_for_and_what_to_do() {
     let err = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{err}");
     if cfg!(feature = "camera") {
-        assert!(err.contains("no camera 63") && err.contains("/dev/video"), "{err}");
+        assert!(
+            err.contains("no camera 63") && err.contains("/dev/video"),
+            "{err}"
+        );
     }
     assert!(err.contains("facemark run --input demo"), "{err}");
 }
@@ -202,7 +217,12 @@ fn an_interrupt_ends_with_the_summary() {
     assert!(interrupted.success());
     let output = child.wait_with_output().expect("it ends");
     let out = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{out}{}", text(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{out}{}",
+        text(&output.stderr)
+    );
     let lines = json_lines(&desk.path("out.jsonl"));
     // The demo has 600 frames in 20 seconds.
     assert!(!lines.is_empty() && lines.len() < 550, "{}", lines.len());
