@@ -11,6 +11,7 @@ mod gradients;
 mod live;
 #[cfg(feature = "train")]
 mod onnx_files;
+mod tiny_model;
 #[cfg(feature = "train")]
 mod train_program;
 #[cfg(feature = "train")]
