@@ -43,11 +43,10 @@ impl CropRegion {
             Affine::similarity(1.0, -roll_rad, Point::default(), Point::default());
         let frame_from_upright =
             Affine::similarity(1.0, roll_rad, Point::default(), Point::default());
-        let upright: Vec<Point> = landmarks_in_frame
+        let upright = landmarks_in_frame
             .iter()
-            .map(|&point| upright_from_frame * point)
-            .collect();
-        let tight = FaceBox::around(&upright)?;
+            .map(|&point| upright_from_frame * point);
+        let tight = FaceBox::around(upright)?;
         let side = tight.width.max(tight.height) * margin;
         Some(Self {
             center: frame_from_upright * tight.center(),

@@ -3,7 +3,7 @@
 //! Pixel convention everywhere: origin top-left, x right, y down, an integer coordinate is the CENTRE of a pixel.
 
 use serde::{Deserialize, Serialize};
-use std::ops::Mul;
+use std::{borrow::Borrow, ops::Mul};
 
 /// A point in pixels of the space that its variable name says (`point_in_frame`, `point_in_crop`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -70,10 +70,12 @@ impl FaceBox {
     }
 
     /// The tight box of `points`; `None` without points.
-    pub fn around(points: &[Point]) -> Option<Self> {
-        let first = points.first()?;
-        let (mut low, mut high) = (*first, *first);
+    pub fn around(points: impl IntoIterator<Item: Borrow<Point>>) -> Option<Self> {
+        let mut points = points.into_iter();
+        let first = *points.next()?.borrow();
+        let (mut low, mut high) = (first, first);
         for point in points {
+            let point = point.borrow();
             low = Point::new(low.x.min(point.x), low.y.min(point.y));
             high = Point::new(high.x.max(point.x), high.y.max(point.y));
         }

@@ -2,7 +2,9 @@
 //!
 //! A module per subject. Modules that need the training side carry `#[cfg(feature = "train")]`.
 
+mod allocations;
 mod architecture;
+mod evaluation;
 #[cfg(feature = "train")]
 mod fit;
 mod fixtures;
@@ -11,6 +13,8 @@ mod gradients;
 mod live;
 #[cfg(feature = "train")]
 mod onnx_files;
+#[cfg(feature = "train")]
+mod parity;
 mod tiny_model;
 #[cfg(feature = "train")]
 mod train_program;

@@ -1,0 +1,173 @@
+//! What the live path allocates a frame once it is warm: its own code nothing, and a network what tract needs, which is
+//! held to a number.
+
+use crate::fixtures::root;
+use facemark::{
+    crop::Crop,
+    detector::{Detector, DetectorConfig},
+    engine::Engine,
+    frame::Frame,
+    landmarker::Landmarker,
+    model::{Infer, InferError, ModelCard, Outputs},
+    tracker::{Tracker, TrackerConfig},
+};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+/// Counts the allocations of each thread, so that tests beside this one do not matter.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that ends allocates after its counter is gone.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+#[allow(unsafe_code, reason = "the trait is unsafe; every call is passed on as it is")]
+// SAFETY: the system's allocator does the work; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are those that are asked for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations_of(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+/// Answers like a network that is sure, without one.
+struct Fixed {
+    card: ModelCard,
+    outputs: Vec<(String, Vec<usize>, Vec<f32>)>,
+}
+
+impl Infer for Fixed {
+    fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    fn infer(&mut self, _: &Crop, outputs: &mut Outputs) -> Result<(), InferError> {
+        for (name, shape, values) in &self.outputs {
+            outputs.set(name, shape, values);
+        }
+        Ok(())
+    }
+}
+
+/// The released model of that name, and what it says of a blank crop, to be said again by a [`Fixed`].
+fn released(name: &str) -> (Engine, Fixed) {
+    let mut engine = Engine::load(&root().join("models").join(name)).expect("a released model");
+    let mut outputs = Outputs::default();
+    let crop = engine.card().new_crop();
+    engine.infer(&crop, &mut outputs).expect("runs");
+    let outputs = outputs
+        .iter()
+        .map(|output| (output.name.clone(), output.shape.clone(), output.values.clone()))
+        .collect();
+    let card = engine.card().clone();
+    (engine, Fixed { card, outputs })
+}
+
+/// Keeps whatever it finds: on a picture without a face the path is the same as with one.
+fn follow_anything() -> TrackerConfig {
+    TrackerConfig {
+        acquire_confidence: 0.0,
+        keep_confidence: 0.0,
+        ..TrackerConfig::default()
+    }
+}
+
+fn find_anything() -> DetectorConfig {
+    DetectorConfig {
+        score_threshold: 0.0,
+        ..DetectorConfig::default()
+    }
+}
+
+/// Allocations of each of 20 frames, after 10 to get warm.
+fn of_frames(mut update: impl FnMut(&Frame, f64)) -> Vec<u64> {
+    let mut frame = Frame::new(640, 480);
+    (0..30)
+        .map(|index| {
+            frame.rgb_mut().fill(100 + index);
+            let time_secs = f64::from(index) / 30.0;
+            allocations_of(|| update(&frame, time_secs))
+        })
+        .skip(10)
+        .collect()
+}
+
+#[test]
+fn our_own_code_allocates_nothing_a_frame() {
+    let (_, detector) = released("face-detector.onnx");
+    let (_, mut landmarks) = released("landmarks68.onnx");
+    // The landmarks of a face in the middle of its crop, which stays where it is.
+    for (name, _, values) in &mut landmarks.outputs {
+        if name == "landmarks" {
+            for (index, pair) in values.chunks_exact_mut(2).enumerate() {
+                let angle = index as f32 * 0.5;
+                pair.copy_from_slice(&[0.38 * angle.cos(), 0.38 * angle.sin()]);
+            }
+        }
+    }
+    let mut tracker = Tracker::new(
+        Detector::new(detector, find_anything()).expect("a detector"),
+        Landmarker::new(landmarks).expect("landmarks"),
+        follow_anything(),
+    );
+    let mut followed = 0;
+    let counts = of_frames(|frame, time_secs| {
+        followed += tracker.update(frame, time_secs).expect("runs").len();
+    });
+    assert_eq!(followed, 30, "a face is followed in every frame");
+    assert_eq!(counts, [0; 20]);
+    let (_, detector) = released("face-detector.onnx");
+    let mut detector = Detector::new(detector, find_anything()).expect("a detector");
+    let counts = of_frames(|frame, _| {
+        detector.detect(frame).expect("runs");
+    });
+    assert_eq!(counts, [0; 20]);
+}
+
+/// tract allocates each intermediate result, so the number grows with the nodes: 360 and 250 a run for the released
+/// float models. Operators of our own that write into buffers of ours will lower it; more is a step back.
+const LIMIT: u64 = 400;
+
+#[test]
+fn a_warm_network_allocates_no_more_than_documented_and_does_not_grow() {
+    let mut failures = Vec::new();
+    for name in ["face-detector.onnx", "landmarks68.onnx"] {
+        let (mut engine, _) = released(name);
+        let crop = engine.card().new_crop();
+        let mut outputs = Outputs::default();
+        let counts = of_frames(|_, _| engine.infer(&crop, &mut outputs).expect("runs"));
+        println!("{name}: {} allocations a run", counts[0]);
+        if counts[0] > LIMIT || counts.iter().any(|&count| count != counts[0]) {
+            failures.push(format!("{name}: {counts:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "more than {LIMIT}, or not steady: {failures:?}");
+}
