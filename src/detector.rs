@@ -148,7 +148,7 @@ impl Head {
         let logit_threshold = (threshold / (1.0 - threshold)).ln();
         let stride = self.stride as f32;
         for (cell, &logit) in scores.iter().enumerate() {
-            if !(logit >= logit_threshold) {
+            if logit < logit_threshold || logit.is_nan() {
                 continue;
             }
             let [dx, dy, log_width, log_height] =

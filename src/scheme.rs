@@ -1,6 +1,11 @@
 //! Landmark schemes: how many points there are, which of them mirror each other, how they join to contours and which
 //! of them make the normaliser of the error.
 
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "a region is a list of ranges, often of one"
+)]
+
 use crate::geometry::Point;
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Range, str::FromStr};

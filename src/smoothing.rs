@@ -65,8 +65,9 @@ impl LandmarkFilter {
     pub fn smooth(&mut self, landmarks: &mut [Point], face_size: f32, time_secs: f64) {
         let step = time_secs - self.last_secs;
         self.last_secs = time_secs;
+        let follows = step > 0.0 && step <= self.config.max_gap_secs;
         let fits = self.states.len() == landmarks.len() && face_size > 0.0;
-        if !fits || !(step > 0.0 && step <= self.config.max_gap_secs) {
+        if !(follows && fits) {
             self.states.clear();
             self.states.extend(landmarks.iter().map(|&position| State {
                 position,

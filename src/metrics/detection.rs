@@ -283,7 +283,8 @@ mod tests {
         // Right, wrong, right, wrong of three faces: points (1/3, 1), (1/3, 1/2), (2/3, 2/3), (2/3, 1/2).
         // Envelope: 1 up to 1/3, 2/3 up to 2/3, nothing beyond: 1/3 + 2/9.
         let judged = [(0.9, true), (0.8, false), (0.7, true), (0.6, false)];
-        let cases: [(&str, &[(f32, bool)], usize, Option<f64>); 6] = [
+        type Case<'a> = (&'a str, &'a [(f32, bool)], usize, Option<f64>);
+        let cases: [Case<'_>; 6] = [
             ("by hand", &judged, 3, Some(1.0 / 3.0 + 2.0 / 9.0)),
             ("nothing found", &[], 3, Some(0.0)),
             ("no faces", &judged, 0, None),

@@ -28,7 +28,10 @@ fn count() {
     let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
 }
 
-#[allow(unsafe_code, reason = "the trait is unsafe; every call is passed on as it is")]
+#[allow(
+    unsafe_code,
+    reason = "the trait is unsafe; every call is passed on as it is"
+)]
 // SAFETY: the system's allocator does the work; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -85,7 +88,13 @@ fn released(name: &str) -> (Engine, Fixed) {
     engine.infer(&crop, &mut outputs).expect("runs");
     let outputs = outputs
         .iter()
-        .map(|output| (output.name.clone(), output.shape.clone(), output.values.clone()))
+        .map(|output| {
+            (
+                output.name.clone(),
+                output.shape.clone(),
+                output.values.clone(),
+            )
+        })
         .collect();
     let card = engine.card().clone();
     (engine, Fixed { card, outputs })
@@ -169,5 +178,8 @@ fn a_warm_network_allocates_no_more_than_documented_and_does_not_grow() {
             failures.push(format!("{name}: {counts:?}"));
         }
     }
-    assert!(failures.is_empty(), "more than {LIMIT}, or not steady: {failures:?}");
+    assert!(
+        failures.is_empty(),
+        "more than {LIMIT}, or not steady: {failures:?}"
+    );
 }

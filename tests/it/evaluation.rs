@@ -26,7 +26,10 @@ fn json_of(arguments: &[&str]) -> Value {
 
 fn assert_near(value: &Value, expected: f64, what: &str) {
     let found = value.as_f64().unwrap_or_else(|| panic!("{what}: {value}"));
-    assert!((found - expected).abs() < 1e-3, "{what}: {found}, not {expected}");
+    assert!(
+        (found - expected).abs() < 1e-3,
+        "{what}: {found}, not {expected}"
+    );
 }
 
 fn text(path: &Path) -> &str {
@@ -113,7 +116,10 @@ fn eval_gives_the_errors_that_were_put_in() {
     assert_eq!(report["damaged"].as_array().map(Vec::len), Some(2));
     let output = facemark(&["eval", "--data", data, "--model", text(&model)]);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains("images/cut.png") && errors.contains("annotations.jsonl:4"), "{errors}");
+    assert!(
+        errors.contains("images/cut.png") && errors.contains("annotations.jsonl:4"),
+        "{errors}"
+    );
     assert!(String::from_utf8_lossy(&output.stdout).contains("circles"));
 }
 
@@ -142,8 +148,14 @@ fn eval_with_a_detector_counts_missed_faces() {
     // The detector's boxes are as large as the frame and centred on quarters of it: the nearest overlaps the labelled
     // box by a quarter (576 of 1024 pixels each side of 24: 576 / (4096 + 1024 - 576) is too little).
     let report = evaluate();
-    assert_eq!((&report["faces"], &report["missed"]), (&json!(1), &json!(1)));
-    assert_eq!((&report["nme_mean"], &report["fr8"]), (&Value::Null, &json!(1.0)));
+    assert_eq!(
+        (&report["faces"], &report["missed"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&report["nme_mean"], &report["fr8"]),
+        (&Value::Null, &json!(1.0))
+    );
     assert_eq!(report["detector"], "tiny-detector");
     let mut record = landmark_record("images/64.png", 0.0);
     record["box"] = json!([-16.5, -16.5, 64.0, 64.0]);
@@ -170,7 +182,14 @@ fn detect_eval_gives_the_figures_that_were_put_in() {
     );
     let model = folder.path().join("detector.onnx");
     let data = text(folder.path());
-    let arguments = ["detect-eval", "--data", data, "--model", text(&model), "--json"];
+    let arguments = [
+        "detect-eval",
+        "--data",
+        data,
+        "--model",
+        text(&model),
+        "--json",
+    ];
     let report = json_of(&arguments);
     for (key, expected) in [
         ("images", 3.0),
@@ -201,7 +220,14 @@ fn infer_reads_and_writes_tensors() {
     let (input, output) = (folder.path().join("x.npy"), folder.path().join("y.npy"));
     write_npy(&input, &[1, 3, 32, 32]);
     let run = |extra: &[&str]| {
-        let arguments = ["infer", text(&model), "--input", text(&input), "--output", text(&output)];
+        let arguments = [
+            "infer",
+            text(&model),
+            "--input",
+            text(&input),
+            "--output",
+            text(&output),
+        ];
         facemark(&[&arguments[..], extra].concat())
     };
     assert!(run(&["--output-name", "presence"]).status.success());
@@ -215,7 +241,10 @@ fn infer_reads_and_writes_tensors() {
     let failed = run(&[]);
     assert_eq!(failed.status.code(), Some(2));
     let errors = String::from_utf8_lossy(&failed.stderr);
-    assert!(errors.contains("[1, 3, 32, 32]") && errors.contains("[1, 3, 32, 31]"), "{errors}");
+    assert!(
+        errors.contains("[1, 3, 32, 32]") && errors.contains("[1, 3, 32, 31]"),
+        "{errors}"
+    );
     std::fs::write(&input, "no tensor").expect("written");
     assert_eq!(run(&[]).status.code(), Some(2));
     assert_eq!(run(&["--output-name", "nose"]).status.code(), Some(2));
@@ -250,7 +279,10 @@ fn inspect_shows_card_nodes_and_work() {
     assert_near(&report["mmac"], 4.0 * 5.0 * 768.0 / 1e6, "mmac");
     let output = facemark(&["inspect", text(&model)]);
     let shown = String::from_utf8_lossy(&output.stdout);
-    assert!(shown.contains("score_16") && shown.contains("MMAC"), "{shown}");
+    assert!(
+        shown.contains("score_16") && shown.contains("MMAC"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -261,10 +293,21 @@ fn bench_times_a_model() {
     let wall = &report["stages"]["model"]["wall_ms"];
     let value = |key: &str| wall[key].as_f64().expect("a time");
     assert!(value("p50") > 0.0 && value("p50") <= value("p95") && value("p95") <= value("p99"));
-    assert!(report["load_ms"]["model"].as_f64().is_some_and(|load| load > 0.0));
-    assert_eq!((&report["iterations"], &report["threads"]), (&json!(20), &json!(1)));
+    assert!(
+        report["load_ms"]["model"]
+            .as_f64()
+            .is_some_and(|load| load > 0.0)
+    );
+    assert_eq!(
+        (&report["iterations"], &report["threads"]),
+        (&json!(20), &json!(1))
+    );
     if cfg!(target_os = "linux") {
-        assert!(report["peak_rss_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(
+            report["peak_rss_bytes"]
+                .as_u64()
+                .is_some_and(|bytes| bytes > 1 << 20)
+        );
     }
     assert_eq!(facemark(&["bench"]).status.code(), Some(2));
 }

@@ -2,6 +2,8 @@
 //!
 //! A module per subject. Modules that need the training side carry `#[cfg(feature = "train")]`.
 
+#![allow(clippy::print_stdout, reason = "a test says when it is skipped")]
+
 mod allocations;
 mod architecture;
 mod evaluation;

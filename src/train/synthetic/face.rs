@@ -90,7 +90,7 @@ impl Face {
 
     /// The tight box of the landmarks.
     pub fn face_box(&self) -> FaceBox {
-        FaceBox::around(&self.landmarks()).expect("a face has 68 landmarks")
+        FaceBox::around(self.landmarks()).expect("a face has 68 landmarks")
     }
 
     /// Where a place on the head is in the picture: turned, seen from far away, rolled.
