@@ -90,7 +90,8 @@ pub struct LossConfig {
     pub boxes_coefficient: f32,
     /// Loss of the detector's scores.
     pub scores: LossKind,
-    /// Its factor.
+    /// Its factor: the term is a mean over the cells of all heads, of which few show a face, so that some hundreds are
+    /// a good factor.
     pub scores_coefficient: f32,
 }
 
@@ -110,7 +111,7 @@ impl Default for LossConfig {
                 alpha: 0.25,
                 gamma: 2.0,
             },
-            scores_coefficient: 1.0,
+            scores_coefficient: 200.0,
         }
     }
 }

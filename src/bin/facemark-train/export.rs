@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// Refuse a checkpoint that was not made with this recipe.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
+    /// Leave batch normalisation as it is, so that `fit --init` can go on training the model with it.
+    #[arg(long)]
+    keep_batch_norm: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -31,7 +34,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => None,
     };
     let trained = restore(&arguments.checkpoint, recipe.as_ref())?;
-    let bytes = fold_batch_norm(&trained.graph)?.to_onnx();
+    let bytes = if arguments.keep_batch_norm {
+        trained.graph.to_onnx()
+    } else {
+        fold_batch_norm(&trained.graph)?.to_onnx()
+    };
     write_whole(&arguments.output, &bytes).map_err(|error| {
         let context = format!("{}: cannot write", arguments.output.display());
         Failure::running(anyhow::Error::new(error).context(context))

@@ -219,7 +219,7 @@ pub fn loss_terms(recipe: &Recipe, card: &ModelCard, forward: &Graph) -> Vec<Los
                         format!("score_target_{stride}"),
                         format!("score_weight_{stride}"),
                         loss.scores,
-                        loss.scores_coefficient,
+                        loss.scores_coefficient * share_of_cells(*stride, strides),
                     ),
                     term(
                         format!("box_{stride}"),
@@ -236,6 +236,14 @@ pub fn loss_terms(recipe: &Recipe, card: &ModelCard, forward: &Graph) -> Vec<Los
         .into_iter()
         .filter(|term| term.coefficient > 0.0 && forward.outputs.contains(&term.output))
         .collect()
+}
+
+/// The part of a detector's cells that the head of `stride` has. A term is a mean over its own head's cells: with this
+/// factor each cell counts the same, whichever head it belongs to. Without it a small face on the fine head would weigh
+/// a sixteenth of a large one on a head with a quarter of the resolution.
+fn share_of_cells(stride: usize, strides: &[usize]) -> f32 {
+    let density = |stride: usize| 1.0 / (stride * stride) as f32;
+    density(stride) / strides.iter().copied().map(density).sum::<f32>()
 }
 
 /// The data sets of a recipe, opened.
