@@ -129,7 +129,8 @@ pub(super) fn infer(
     let mut error = infer_all(tracker.as_mut(), from, to, &mut settings, &mut tally).err();
     from.close();
     to.close();
-    if let Some(json) = settings.json {
+    // A run without a frame, such as that of a broken picture, leaves no file.
+    if let Some(json) = settings.json.filter(|_| tally.frames > 0) {
         match json.finish() {
             Ok(written) => tally.written.push(written),
             Err(failed) => error = error.or(Some(failed.into())),

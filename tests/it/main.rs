@@ -6,6 +6,7 @@
 
 mod allocations;
 mod architecture;
+mod cli_errors;
 mod evaluation;
 #[cfg(feature = "train")]
 mod fit;

@@ -115,7 +115,11 @@ fn write(path: &Path, output: &Output) -> anyhow::Result<()> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut temporary = tempfile::Builder::new();
+    // Readable as any other new file is, not only by its owner.
+    #[cfg(unix)]
+    temporary.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = temporary.tempfile_in(folder)?;
     let shape: Vec<u64> = output.shape.iter().map(|&edge| edge as u64).collect();
     let mut buffered = BufWriter::new(&mut file);
     let mut writer = npyz::WriteOptions::new()

@@ -5,13 +5,14 @@ use facemark::{
     detector::{Detector, DetectorConfig},
     engine::Engine,
     landmarker::Landmarker,
+    model::WrongTask,
 };
 use std::path::Path;
 
 /// The landmark network at `given`, or the released one.
 pub(crate) fn open_landmarker(given: Option<&Path>) -> Result<Landmarker<Engine>, Failure> {
     let path = models::model_path(given, models::LANDMARKS)?;
-    Landmarker::new(Engine::load(&path)?).map_err(Failure::input)
+    Landmarker::new(Engine::load(&path)?).map_err(|error| unfit(&path, error))
 }
 
 /// The face detector at `given`, or the released one.
@@ -20,5 +21,10 @@ pub(crate) fn open_detector(
     config: DetectorConfig,
 ) -> Result<Detector<Engine>, Failure> {
     let path = models::model_path(given, models::DETECTOR)?;
-    Detector::new(Engine::load(&path)?, config).map_err(Failure::input)
+    Detector::new(Engine::load(&path)?, config).map_err(|error| unfit(&path, error))
+}
+
+/// A model of another task: the error names the model, this its file.
+fn unfit(path: &Path, error: WrongTask) -> Failure {
+    Failure::input(anyhow::Error::new(error).context(path.display().to_string()))
 }
