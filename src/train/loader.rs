@@ -682,4 +682,39 @@ mod tests {
         config.batch = 0;
         refuse(faces(), config, "at least one example");
     }
+
+    #[test]
+    #[ignore = "a measurement: run it with --release --nocapture"]
+    fn pictures_a_second() {
+        let data = Dataset::open(
+            "synthetic:1",
+            &crate::train::dataset::OpenOptions::default(),
+        );
+        let data = Arc::new(data.expect("drawn"));
+        let landmarks = Task::Landmarks {
+            scheme: Scheme::Ibug68,
+            crop_margin: 1.3,
+        };
+        let detection = Task::FaceDetection {
+            strides: vec![8, 16, 32],
+        };
+        for (task, width, height) in [(landmarks, 112, 112), (detection, 192, 160)] {
+            let config = LoaderConfig {
+                threads: 1,
+                ..LoaderConfig::new(task, width, height, 64)
+            };
+            let name = format!("{:?}", config.task);
+            let mut loader = Loader::new(Arc::clone(&data), None, config).expect("loader");
+            // The first batches paint the pictures.
+            for _ in 0..40 {
+                loader.next_batch().expect("batch");
+            }
+            let start = std::time::Instant::now();
+            for _ in 0..20 {
+                loader.next_batch().expect("batch");
+            }
+            let rate = 20.0 * 64.0 / start.elapsed().as_secs_f64();
+            println!("{name}: {rate:.0} pictures a second on one thread");
+        }
+    }
 }

@@ -248,7 +248,7 @@ const NOISE: usize = 1 << 14;
 fn noise_table() -> &'static [i16; NOISE] {
     static TABLE: OnceLock<Box<[i16; NOISE]>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let mut generator = super::generator(0, 0, 0, 0x6e6f_6973_65);
+        let mut generator = super::generator(0, 0, 0, 0x006e_6f69_7365);
         Box::new(std::array::from_fn(|_| {
             (32.0 * normal(&mut generator)).round() as i16
         }))

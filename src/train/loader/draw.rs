@@ -53,7 +53,7 @@ pub(super) struct DrawnPicture {
 
 impl Sources {
     /// The example at `index`, or one near it when its picture cannot be read any more.
-    fn readable<'a>(dataset: &'a Dataset, index: usize) -> Option<(&'a Label, usize, Arc<Frame>)> {
+    fn readable(dataset: &Dataset, index: usize) -> Option<(&Label, usize, Arc<Frame>)> {
         for attempt in 0..ATTEMPTS.min(dataset.examples.len()) {
             let example = &dataset.examples[(index + attempt) % dataset.examples.len()];
             match example.picture.load() {
@@ -77,18 +77,14 @@ impl Sources {
         let mut crop = Crop::new(spec.size, spec.size, spec.color);
         let mut landmarks_in_crop = None;
         let mut weight = 0.0;
-        if negative && chance(generator, 0.6) {
-            if let Some((frame, view)) = self.empty_place(spec, generator) {
-                fill(&mut crop, &frame, &view.crop_from_frame);
-                change_pixels(&mut crop, &self.augment, generator);
-                return DrawnFace {
-                    crop,
-                    landmarks_in_crop,
-                    weight,
-                };
-            }
-        }
-        if let Some((
+        let empty_place = if negative && chance(generator, 0.6) {
+            self.empty_place(spec, generator)
+        } else {
+            None
+        };
+        if let Some((frame, view)) = empty_place {
+            fill(&mut crop, &frame, &view.crop_from_frame);
+        } else if let Some((
             Label::Landmarks {
                 points, face_box, ..
             },

@@ -16,7 +16,7 @@ type Rgb = [f32; 3];
 
 /// Paints a picture; everything random comes from `seed`.
 pub(super) fn scene(width: usize, height: usize, faces: &[Face], seed: u64) -> Frame {
-    let mut generator = generator(seed, 0, 0, 0x7061_696e_74);
+    let mut generator = generator(seed, 0, 0, 0x0070_6169_6e74);
     let mut canvas = Canvas::new(width, height);
     background(&mut canvas, &mut generator);
     let looks: Vec<Looks> = faces.iter().map(|_| Looks::new(&mut generator)).collect();
