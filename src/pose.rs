@@ -17,21 +17,22 @@ pub struct Pose {
 }
 
 /// ibug68 index and place of the points that hardly move with expression. x right, y down, z away from the camera, in
-/// units of the distance of the outer eye corners, whose middle is the origin. The figures are the project's own
-/// estimate of an average adult, made symmetric; they are no measurement of anybody and of no data set.
+/// units of the distance of the outer eye corners, whose middle is the origin. The figures are the project's own rounded
+/// estimate of an adult's proportions, made symmetric; they are no measurement of anybody. One face for everybody means
+/// that a person's angles may be off by a constant of some degrees, in pitch most.
 const MEAN_FACE: [(usize, [f32; 3]); 12] = [
     (36, [-0.50, 0.00, 0.00]),
     (45, [0.50, 0.00, 0.00]),
-    (39, [-0.19, 0.01, -0.08]),
-    (42, [0.19, 0.01, -0.08]),
-    (27, [0.00, -0.02, -0.24]),
-    (30, [0.00, 0.42, -0.50]),
-    (31, [-0.16, 0.52, -0.26]),
-    (35, [0.16, 0.52, -0.26]),
-    (33, [0.00, 0.56, -0.36]),
-    (48, [-0.29, 0.88, -0.18]),
-    (54, [0.29, 0.88, -0.18]),
-    (51, [0.00, 0.79, -0.36]),
+    (39, [-0.20, 0.01, -0.08]),
+    (42, [0.20, 0.01, -0.08]),
+    (27, [0.00, -0.02, -0.20]),
+    (30, [0.00, 0.36, -0.46]),
+    (31, [-0.16, 0.45, -0.22]),
+    (35, [0.16, 0.45, -0.22]),
+    (33, [0.00, 0.48, -0.32]),
+    (48, [-0.29, 0.74, -0.16]),
+    (54, [0.29, 0.74, -0.16]),
+    (51, [0.00, 0.66, -0.32]),
 ];
 
 impl Pose {
