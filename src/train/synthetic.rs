@@ -6,7 +6,10 @@ mod paint;
 
 pub use face::Face;
 
-use super::augment::{chance, generator, log_uniform, symmetric};
+use super::{
+    augment::{chance, generator, log_uniform, symmetric},
+    whole_file::write_whole,
+};
 use crate::{
     annotation::{DetectionRecord, LandmarkRecord, Split},
     frame::Frame,
@@ -15,10 +18,7 @@ use crate::{
     scheme::Scheme,
 };
 use rand::RngExt;
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// What a drawn picture is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,11 +161,7 @@ pub fn write_folder(seed: u64, folder: &Path, most: usize) -> Result<(), WriteFo
             }
         }
         let file = folder.join("annotations.jsonl");
-        let written = tempfile::NamedTempFile::new_in(&folder).and_then(|mut temporary| {
-            temporary.write_all(&labels)?;
-            Ok(temporary.persist(&file)?)
-        });
-        written.map_err(failed(&file))?;
+        write_whole(&file, &labels).map_err(failed(&file))?;
     }
     Ok(())
 }

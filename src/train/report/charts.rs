@@ -175,6 +175,9 @@ impl Chart {
                 .x_desc(self.x)
                 .y_desc(self.y)
                 .light_line_style(WHITE)
+                .bold_line_style(RGBColor(225, 225, 225))
+                .label_style(("sans-serif", 15))
+                .axis_desc_style(("sans-serif", 16))
                 .draw()
                 .map_err(words)?;
             for ((name, points), color) in self.lines.iter().zip(COLORS) {
@@ -187,6 +190,7 @@ impl Chart {
             }
             chart
                 .configure_series_labels()
+                .label_font(("sans-serif", 16))
                 .background_style(WHITE.mix(0.8))
                 .border_style(COLORS[2])
                 .draw()
