@@ -62,26 +62,28 @@ fn options(output: &Path) -> FitOptions {
     }
 }
 
-fn train(recipe: &Recipe, options: &FitOptions) -> Result<Outcome, FitError> {
-    load_library(None).unwrap();
+fn train(recipe: &Recipe, options: &FitOptions) -> Result<Outcome, Box<FitError>> {
+    load_library(None).expect("`scripts/fetch-onnxruntime.sh` fetches the library");
     fit(
         Start::New(Box::new(recipe.clone())),
         options,
         &mut |_: &Event<'_>| {},
     )
+    .map_err(Box::new)
 }
 
-fn resume(options: &FitOptions) -> Result<Outcome, FitError> {
+fn resume(options: &FitOptions) -> Result<Outcome, Box<FitError>> {
     fit(
         Start::Resume { expected: None },
         options,
         &mut |_: &Event<'_>| {},
     )
+    .map_err(Box::new)
 }
 
 /// What must agree bit for bit; times may not.
 fn essence(folder: &Path) -> (Checkpoint, Vec<f64>) {
-    let mut checkpoint = Checkpoint::read(&folder.join(LATEST)).unwrap();
+    let mut checkpoint = Checkpoint::read(&folder.join(LATEST)).expect("a checkpoint");
     checkpoint.progress.seconds = 0.0;
     let losses = checkpoint
         .progress
@@ -269,7 +271,7 @@ fn a_diverging_training_stops_and_says_what_to_lower() {
     wild.schedule.base_learning_rate = 1e30;
     wild.schedule.warmup_steps = 0;
     let error = train(&wild, &options(folder.path())).expect_err("diverges");
-    assert!(matches!(error, FitError::NotFinite { .. }), "{error}");
+    assert!(matches!(*error, FitError::NotFinite { .. }), "{error}");
     assert!(error.to_string().contains("base_learning_rate"), "{error}");
     assert!(!error.is_bad_input());
 }

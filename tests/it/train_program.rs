@@ -12,7 +12,7 @@ fn program() -> Command {
 }
 
 fn run(arguments: &[&str]) -> Output {
-    program().args(arguments).output().unwrap()
+    program().args(arguments).output().expect("it runs")
 }
 
 fn errors(output: &Output) -> String {
@@ -92,14 +92,17 @@ fn an_interrupt_leaves_a_checkpoint_that_resumes() {
 
 /// Uses the checkpoint of a training, so that no second one is needed.
 fn damaged_checkpoints_are_refused(trained: &Path, scratch: &Path) {
-    let bytes = std::fs::read(trained.join(LATEST)).unwrap();
+    let bytes = std::fs::read(trained.join(LATEST)).expect("scratch files");
     let folder = scratch.join("cut");
-    std::fs::create_dir(&folder).unwrap();
+    std::fs::create_dir(&folder).expect("scratch files");
     let cut = folder.join(LATEST);
-    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-    let (cut, folder) = (cut.to_str().unwrap(), folder.to_str().unwrap());
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).expect("scratch files");
+    let (cut, folder) = (
+        cut.to_str().expect("scratch files"),
+        folder.to_str().expect("scratch files"),
+    );
     let model = scratch.join("model.onnx");
-    let model = model.to_str().unwrap();
+    let model = model.to_str().expect("scratch files");
     for arguments in [
         vec!["fit", "--resume", folder],
         vec!["export", "--checkpoint", cut, "--output", model],
