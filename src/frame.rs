@@ -1,11 +1,28 @@
 //! A picture in memory: 8-bit RGB, rows from top to bottom. It knows nothing of where it came from.
 
 /// An 8-bit RGB picture, interleaved, without row padding.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Frame {
     width: usize,
     height: usize,
     rgb: Vec<u8>,
+}
+
+/// Written by hand for the sake of `clone_from`, which keeps the buffer.
+impl Clone for Frame {
+    fn clone(&self) -> Self {
+        Self {
+            width: self.width,
+            height: self.height,
+            rgb: self.rgb.clone(),
+        }
+    }
+
+    fn clone_from(&mut self, source: &Self) {
+        self.width = source.width;
+        self.height = source.height;
+        self.rgb.clone_from(&source.rgb);
+    }
 }
 
 impl Frame {

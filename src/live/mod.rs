@@ -78,7 +78,7 @@ impl<D: Infer + Send, L: Infer + Send> FaceTracker for Tracker<D, L> {
 pub struct RunConfig {
     /// Every analysed frame as a JSON line.
     pub json: Option<JsonLines>,
-    /// Every analysed frame, drawn; see `every`.
+    /// Every analysed frame, drawn; see `output_every`.
     pub output: Option<Box<dyn FrameSink>>,
     /// Write only each n-th frame to `output`.
     pub output_every: u64,
@@ -86,7 +86,7 @@ pub struct RunConfig {
     pub window: Option<Window>,
     /// Play a recorded source at its own speed and drop frames when inference is slower, as a camera would.
     pub realtime: bool,
-    /// End after this many frames.
+    /// End after this many analysed frames.
     pub frame_limit: Option<u64>,
     /// Set from outside, it ends the run as if the source had ended.
     pub stop: Arc<AtomicBool>,
@@ -170,7 +170,6 @@ pub fn run(
     let pace = Pace {
         newest_wins,
         in_time: kind != SourceKind::Live && (config.realtime || main.window.is_some()),
-        frame_limit: config.frame_limit,
     };
     let mut summary = Summary::new(source.description(), tracker.model_name().to_owned());
     let mut error = None;
@@ -185,6 +184,7 @@ pub fn run(
             newest_wins,
             keep_all_results: main.output.is_some() || !newest_wins,
             independent_frames: stills,
+            frame_limit: config.frame_limit,
             json: config.json.take(),
             motion: motion.map(|map| KnownMotion::new(map, tracker.scheme())),
         };

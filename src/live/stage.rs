@@ -42,7 +42,6 @@ pub(super) struct Pace {
     pub(super) newest_wins: bool,
     /// No frame before its own time.
     pub(super) in_time: bool,
-    pub(super) frame_limit: Option<u64>,
 }
 
 /// How the capture thread ended.
@@ -72,12 +71,7 @@ fn capture_all(
 ) -> Result<(), SourceError> {
     let mut captured = Captured::default();
     let mut start = None;
-    let mut taken = 0;
-    while pace.frame_limit.is_none_or(|limit| taken < limit) {
-        let Some(stamp) = source.next(&mut captured.frame)? else {
-            break;
-        };
-        taken += 1;
+    while let Some(stamp) = source.next(&mut captured.frame)? {
         if pace.in_time {
             let due = Duration::from_secs_f64(stamp.time_secs.max(0.0));
             let start = *start.get_or_insert_with(Instant::now);
@@ -108,6 +102,8 @@ pub(super) struct InferSettings {
     pub(super) keep_all_results: bool,
     /// No frame has to do with the one before.
     pub(super) independent_frames: bool,
+    /// Frames after which it is enough.
+    pub(super) frame_limit: Option<u64>,
     pub(super) json: Option<JsonLines>,
     pub(super) motion: Option<KnownMotion>,
 }
@@ -149,7 +145,11 @@ fn infer_all(
 ) -> Result<(), RunError> {
     let mut captured = Captured::default();
     let mut inferred = Inferred::default();
-    while from.take(&mut captured) {
+    while settings
+        .frame_limit
+        .is_none_or(|limit| tally.frames < limit)
+        && from.take(&mut captured)
+    {
         let begun = Instant::now();
         if settings.independent_frames {
             tracker.reset();

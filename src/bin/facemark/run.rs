@@ -68,7 +68,7 @@ struct SharedArguments {
     /// Open no window
     #[arg(long)]
     no_window: bool,
-    /// End after so many frames
+    /// End after so many analysed frames
     #[arg(long, value_name = "N")]
     frames: Option<u64>,
     /// Faces to follow at a time
