@@ -1,7 +1,7 @@
 //! Bad input through the command line: the message names the file and what is wrong with it, the exit code is the
 //! promised one, and nothing half-written is left.
 
-use crate::{fixtures, tiny_model};
+use crate::tiny_model;
 use facemark::{frame::Frame, picture};
 use std::{
     collections::BTreeMap,
