@@ -8,7 +8,7 @@ mod forward;
 mod library;
 mod training;
 
-pub use forward::{ForwardSession, SessionModel};
+pub use forward::{ForwardSession, NamedValues, SessionModel};
 pub use library::{find_library, load_library};
 pub use training::{StartError, StepReport, StepSettings, TrainingSession};
 

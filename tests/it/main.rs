@@ -2,7 +2,12 @@
 //!
 //! A module per subject. Modules that need the training side carry `#[cfg(feature = "train")]`.
 
-#![allow(clippy::print_stdout, reason = "a test says when it is skipped")]
+#![allow(
+    clippy::print_stdout,
+    clippy::result_large_err,
+    clippy::unwrap_used,
+    reason = "a test may say that it is skipped, pass errors on as they are and stop at the first surprise"
+)]
 
 mod allocations;
 mod architecture;

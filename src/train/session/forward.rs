@@ -12,6 +12,9 @@ use ort::{
 };
 use std::{borrow::Cow, collections::BTreeMap};
 
+/// Shape and values of each output by name.
+pub type NamedValues = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// A graph ready to run.
 #[derive(Debug)]
 pub struct ForwardSession {
@@ -56,7 +59,7 @@ impl ForwardSession {
     pub fn run(
         &mut self,
         inputs: &[(&str, &[usize], &[f32])],
-    ) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>, SessionError> {
+    ) -> Result<NamedValues, SessionError> {
         let mut values = Vec::with_capacity(inputs.len());
         for &(name, shape, data) in inputs {
             if shape.iter().product::<usize>() != data.len() {
