@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 /// The execution provider that a graph is made for: some gradients have a faster form on one than on the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// ONNX Runtime's CPU provider, with the custom operator `facemark.DepthwiseGradW` registered.
+    /// ONNX Runtime's CPU provider, with the operators of the domain `facemark` registered.
     Cpu,
     /// ONNX Runtime's CUDA provider; stock operators only, so that these graphs run everywhere.
     Cuda,

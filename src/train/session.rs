@@ -6,6 +6,7 @@
 mod depthwise;
 mod forward;
 mod library;
+mod operators;
 mod training;
 
 pub use forward::{ForwardSession, NamedValues, SessionModel};
@@ -18,7 +19,6 @@ use super::{
 };
 use ort::{
     ep::{self, ExecutionProvider},
-    operator::OperatorDomain,
     session::{Session, builder::GraphOptimizationLevel},
 };
 use std::{fmt, path::PathBuf, str::FromStr};
@@ -181,11 +181,10 @@ fn try_cuda() -> Result<Result<(), String>, SessionError> {
 fn open(graph: &Graph, device: Device, threads: usize) -> Result<Session, SessionError> {
     let environment = library::environment()?;
     let build = || -> ort::Result<Session> {
-        let domain = OperatorDomain::new("facemark")?.add(depthwise::DepthwiseGradW)?;
         let mut builder = Session::builder(&environment)?
             .with_intra_threads(threads.max(1))?
             .with_optimization_level(GraphOptimizationLevel::All)?
-            .with_operators(domain)?
+            .with_operators(operators::domain()?)?
             // Spinning threads would take the cores that the loader's workers need.
             .with_intra_op_spinning(false)?;
         if device == Device::Cuda {

@@ -20,6 +20,8 @@ mod fixtures;
 mod gradients;
 mod live;
 #[cfg(feature = "train")]
+mod graph;
+#[cfg(feature = "train")]
 mod onnx_files;
 #[cfg(feature = "train")]
 mod parity;

@@ -215,6 +215,15 @@ const RULES: &[(&str, &str, InferRule, Option<AdjointRule>)] = &[
         conv::conv_transpose,
         Some(conv_gradient::conv_transpose_adjoint),
     ),
+    ("facemark", "DepthwiseGradX", conv::depthwise_grad_x, None),
+    ("facemark", "Columns", conv::columns, None),
+    ("facemark", "ReluGrad", elementwise::relu_grad, None),
+    (
+        "facemark",
+        "BatchNormalizationGrad",
+        normalization::batch_normalization_grad,
+        None,
+    ),
     ("facemark", "DepthwiseGradW", conv::depthwise_grad_w, None),
     ("", "MatMul", linear::matmul, Some(linear::matmul_adjoint)),
     (

@@ -1,4 +1,4 @@
-//! The one custom operator of a training step: the weight gradient of a depthwise convolution on the CPU.
+//! The weight gradient of a depthwise convolution on the CPU.
 //!
 //! `facemark.DepthwiseGradW(x [N, C, H, W], dy [N, C m, OH, OW]) -> dw [C m, 1, KH, KW]` with the attributes
 //! `kernel_shape`, `strides`, `pads` (top, left, bottom, right) and `dilations` of the convolution. ONNX has no operator
@@ -16,11 +16,11 @@ const LANES: usize = 16;
 /// Geometry of a depthwise convolution.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    kernel: [usize; 2],
-    strides: [usize; 2],
+    pub(super) kernel: [usize; 2],
+    pub(super) strides: [usize; 2],
     /// Padding before the first row and column. What lies behind the last is whatever the output's size reaches.
-    pads: [usize; 2],
-    dilations: [usize; 2],
+    pub(super) pads: [usize; 2],
+    pub(super) dilations: [usize; 2],
 }
 
 /// The operator, to be registered in the domain `facemark`.
@@ -45,24 +45,7 @@ impl Operator for DepthwiseGradW {
     }
 
     fn create_kernel<'a>(&self, context: &KernelContext<'a>) -> ort::Result<Window> {
-        let pair = |name: &str, default: Option<usize>| -> ort::Result<[usize; 2]> {
-            let found: Option<Vec<i64>> = context.get(name);
-            match (found.as_deref(), default) {
-                (Some([first, second, ..]), _) if *first >= 0 && *second >= 0 => {
-                    Ok([*first as usize, *second as usize])
-                }
-                (None | Some([]), Some(default)) => Ok([default; 2]),
-                (found, _) => Err(ort::Error::new(format!(
-                    "DepthwiseGradW: attribute {name}: expected sizes of two axes, found {found:?}"
-                ))),
-            }
-        };
-        Ok(Window {
-            kernel: pair("kernel_shape", None)?,
-            strides: pair("strides", Some(1))?.map(|stride| stride.max(1)),
-            pads: pair("pads", Some(0))?,
-            dilations: pair("dilations", Some(1))?.map(|dilation| dilation.max(1)),
-        })
+        Window::read("DepthwiseGradW", context)
     }
 }
 
@@ -108,6 +91,28 @@ fn sizes(shape: &[i64]) -> Option<[usize; 4]> {
 }
 
 impl Window {
+    /// The attributes of a node of `operator`.
+    pub(super) fn read(operator: &str, context: &KernelContext<'_>) -> ort::Result<Self> {
+        let pair = |name: &str, default: Option<usize>| -> ort::Result<[usize; 2]> {
+            let found: Option<Vec<i64>> = context.get(name);
+            match (found.as_deref(), default) {
+                (Some([first, second, ..]), _) if *first >= 0 && *second >= 0 => {
+                    Ok([*first as usize, *second as usize])
+                }
+                (None | Some([]), Some(default)) => Ok([default; 2]),
+                (found, _) => Err(ort::Error::new(format!(
+                    "{operator}: attribute {name}: expected sizes of two axes, found {found:?}"
+                ))),
+            }
+        };
+        Ok(Window {
+            kernel: pair("kernel_shape", None)?,
+            strides: pair("strides", Some(1))?.map(|stride| stride.max(1)),
+            pads: pair("pads", Some(0))?,
+            dilations: pair("dilations", Some(1))?.map(|dilation| dilation.max(1)),
+        })
+    }
+
     /// `dw[i, j] = sum over n, r, c of x[n, r s + i d - p, c s + j d - p] dy[n, r, c]` of one channel.
     ///
     /// The padded picture is laid out as one plane a phase of the stride, with rows of the same length as the rows of
@@ -151,18 +156,7 @@ impl Window {
                     }
                     let place_x = (first + self.pads[1]) / stride_x;
                     if place_x < row {
-                        let target = &mut target[place_x..];
-                        if stride_x == 1 {
-                            let count = target.len().min(width);
-                            target[..count].copy_from_slice(&source[..count]);
-                        } else {
-                            for (to, from) in target
-                                .iter_mut()
-                                .zip(source[first..].iter().step_by(stride_x))
-                            {
-                                *to = *from;
-                            }
-                        }
+                        take_every(stride_x, &source[first..], &mut target[place_x..]);
                     }
                 }
             }
@@ -185,6 +179,31 @@ impl Window {
             }
         }
         sums.iter().map(|lanes| lanes.iter().sum()).collect()
+    }
+}
+
+/// `to[i] = from[i stride]` as far as both reach.
+pub(super) fn take_every(stride: usize, from: &[f32], to: &mut [f32]) {
+    match stride {
+        1 => {
+            let count = to.len().min(from.len());
+            to[..count].copy_from_slice(&from[..count]);
+        }
+        // The case of nearly all networks, in a form that the compiler turns into shuffles.
+        2 => {
+            let (pairs, last) = from.as_chunks::<2>();
+            for (to, pair) in to.iter_mut().zip(pairs) {
+                *to = pair[0];
+            }
+            if let (Some(to), Some(last)) = (to.get_mut(pairs.len()), last.first()) {
+                *to = *last;
+            }
+        }
+        _ => {
+            for (to, from) in to.iter_mut().zip(from.iter().step_by(stride)) {
+                *to = *from;
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Site, no_gradient, reduce};
 use crate::train::autodiff::Backend;
-use crate::train::graph::{Graph, GraphError, Node};
+use crate::train::graph::{ElementType, Graph, GraphError, Node};
 
 /// What the adjoint rule of an operator sees.
 pub(in crate::train::graph) struct Adjoint<'a> {
@@ -52,6 +52,12 @@ impl<'a> Adjoint<'a> {
 
     pub(super) fn missing(&self, reason: &str) -> GraphError {
         no_gradient(self.node, reason)
+    }
+
+    /// Whether the operators of the domain `facemark` can be used: they run on the CPU and take 32-bit floats.
+    pub(super) fn on_cpu(&self) -> bool {
+        let element = self.graph.type_of(self.x(0)).element;
+        self.backend == Backend::Cpu && element == ElementType::F32
     }
 
     /// `gradient` summed over the axes along which input `index` was broadcast.

@@ -1,7 +1,7 @@
 //! Type rules of convolutions and the geometry that their gradients share.
 
 use super::{Site, Types, with_shape};
-use crate::train::graph::{GraphError, TensorType};
+use crate::train::graph::GraphError;
 
 /// The attributes of a convolution over `spatial` axes, with the defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,10 +207,8 @@ fn output_padding(site: &Site, geometry: &ConvGeometry) -> Result<Vec<usize>, Gr
         })
 }
 
-/// DepthwiseGradW: x `[N, C, H, W]`, dy `[N, C, h, w]` to the weight gradient `[C, 1, kernel..]` of the depthwise Conv
-/// with the same `kernel_shape`, `strides`, `pads` and `dilations`.
-pub(super) fn depthwise_grad_w(site: &Site) -> Types {
-    let (x, dy) = (site.float_input(0)?, site.like_first(1)?);
+/// The window of an operator of ours that has no weight to tell its kernel, on images x `[N, C, H, W]`.
+fn window_on(site: &Site, rank: usize) -> Result<ConvGeometry, GraphError> {
     let kernel: Vec<usize> = site
         .node
         .ints("kernel_shape")
@@ -219,23 +217,72 @@ pub(super) fn depthwise_grad_w(site: &Site) -> Types {
         .filter_map(|&size| usize::try_from(size).ok())
         .filter(|&size| size > 0)
         .collect();
-    if x.rank() != 4 || kernel.len() != 2 {
+    if rank != 4 || kernel.len() != 2 {
         return Err(site.bad(
             "input 0 and kernel_shape",
             "four axes and two sizes",
-            format!("{x}, {kernel:?}"),
+            format!("{rank} axes, {kernel:?}"),
         ));
     }
-    let geometry = ConvGeometry::of(site, &kernel)?;
+    ConvGeometry::of(site, &kernel)
+}
+
+/// DepthwiseGradW: x `[N, C, H, W]`, dy `[N, C, h, w]` to the weight gradient `[C, 1, kernel..]` of the depthwise Conv
+/// with the same `kernel_shape`, `strides`, `pads` and `dilations`.
+pub(super) fn depthwise_grad_w(site: &Site) -> Types {
+    let (x, dy) = (site.float_input(0)?, site.like_first(1)?);
+    let geometry = window_on(site, x.rank())?;
     let mut expected = vec![x.shape[0], x.shape[1]];
     expected.extend(geometry.output(site, &x.shape[2..], false)?);
     if dy.shape != expected {
         return Err(site.bad("input 1", format!("{expected:?}"), dy));
     }
-    Ok(vec![TensorType {
-        element: x.element,
-        shape: vec![x.shape[1], 1, kernel[0], kernel[1]],
-    }])
+    let shape = vec![x.shape[1], 1, geometry.kernel[0], geometry.kernel[1]];
+    Ok(vec![with_shape(x, shape)])
+}
+
+/// DepthwiseGradX: dy `[N, C, h, w]`, w `[C, 1, kernel..]` to the input gradient `[N, C, H, W]` of the depthwise Conv with
+/// the same attributes; `input_shape` is (H, W).
+pub(super) fn depthwise_grad_x(site: &Site) -> Types {
+    let (dy, w) = (site.float_input(0)?, site.like_first(1)?);
+    let geometry = window_on(site, dy.rank())?;
+    let input: Vec<usize> = site
+        .node
+        .ints("input_shape")
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|&size| usize::try_from(size).ok())
+        .collect();
+    let channels = dy.shape[1];
+    if w.shape != [channels, 1, geometry.kernel[0], geometry.kernel[1]] || input.len() != 2 {
+        return Err(site.bad(
+            "input 1 and input_shape",
+            format!(
+                "one filter of {:?} a channel and two sizes",
+                geometry.kernel
+            ),
+            format!("{w}, {input:?}"),
+        ));
+    }
+    if geometry.output(site, &input, false)? != dy.shape[2..] {
+        return Err(site.bad("input 0", format!("what {input:?} gives"), dy));
+    }
+    Ok(vec![with_shape(dy, [&dy.shape[..2], &input].concat())])
+}
+
+/// Columns: x `[N, C, H, W]` to `[N, C taps, places]`: what each tap of a convolution with these attributes meets.
+pub(super) fn columns(site: &Site) -> Types {
+    let x = site.float_input(0)?;
+    let geometry = window_on(site, x.rank())?;
+    let taps: usize = geometry.kernel.iter().product();
+    let places = geometry
+        .output(site, &x.shape[2..], false)?
+        .iter()
+        .product();
+    Ok(vec![with_shape(
+        x,
+        vec![x.shape[0], x.shape[1] * taps, places],
+    )])
 }
 
 fn check_bias(site: &Site, filters: usize) -> Result<(), GraphError> {

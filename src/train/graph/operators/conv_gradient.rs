@@ -1,9 +1,8 @@
 //! Adjoints of convolutions.
 
 use super::conv::ConvGeometry;
-use super::{Adjoint, Gradients, linear, shape::pad_or_crop};
-use crate::train::autodiff::Backend;
-use crate::train::graph::{Attribute, ElementType, Graph, GraphError};
+use super::{Adjoint, Gradients, linear};
+use crate::train::graph::{Attribute, Graph, GraphError};
 
 /// y = conv(x, w) + b. dx is the transposed convolution of dy, dw the correlation of x with dy, db the sum of dy.
 pub(super) fn conv_adjoint(adjoint: &mut Adjoint) -> Gradients {
@@ -11,17 +10,18 @@ pub(super) fn conv_adjoint(adjoint: &mut Adjoint) -> Gradients {
     let kernel = adjoint.shape(w)[2..].to_vec();
     let geometry = ConvGeometry::of(&adjoint.site(), &kernel)?;
     let needs = [0, 1, 2].map(|index| adjoint.needs(index));
-    let backend = adjoint.backend;
+    // Our own operators work on images.
+    let own = adjoint.on_cpu() && kernel.len() == 2;
     let graph = &mut *adjoint.graph;
     let dx = match (needs[0], geometry.is_pointwise()) {
         (false, _) => None,
         (true, true) => Some(pointwise_dx(graph, x, w, dy)?),
-        (true, false) => Some(conv_dx(graph, x, w, dy, &geometry)?),
+        (true, false) => Some(conv_dx(graph, x, w, dy, &geometry, own)?),
     };
     let dw = match (needs[1], geometry.is_pointwise()) {
         (false, _) => None,
         (true, true) => Some(pointwise_dw(graph, x, w, dy)?),
-        (true, false) => Some(weight_gradient(graph, x, w, dy, &geometry, backend)?),
+        (true, false) => Some(weight_gradient(graph, x, w, dy, &geometry, own)?),
     };
     let db = match needs[2] {
         true => Some(bias_gradient(graph, dy)?),
@@ -37,14 +37,15 @@ pub(super) fn conv_transpose_adjoint(adjoint: &mut Adjoint) -> Gradients {
     let kernel = adjoint.shape(w)[2..].to_vec();
     let geometry = ConvGeometry::of(&adjoint.site(), &kernel)?;
     let needs = [0, 1, 2].map(|index| adjoint.needs(index));
-    let backend = adjoint.backend;
+    // Our own operators work on images.
+    let own = adjoint.on_cpu() && kernel.len() == 2;
     let graph = &mut *adjoint.graph;
     let dx = match needs[0] {
         false => None,
         true => Some(graph.apply("Conv", &[dy, w], &conv_attributes(&geometry))?),
     };
     let dw = match needs[1] {
-        true => Some(weight_gradient(graph, dy, w, x, &geometry, backend)?),
+        true => Some(weight_gradient(graph, dy, w, x, &geometry, own)?),
         false => None,
     };
     let db = match needs[2] {
@@ -85,17 +86,23 @@ fn pointwise_dw(graph: &mut Graph, x: &str, w: &str, dy: &str) -> Result<String,
     graph.reshape(&sum, &shape)
 }
 
+/// dx of a convolution with a window. `own`: with our own operators.
 fn conv_dx(
     graph: &mut Graph,
     x: &str,
     w: &str,
     dy: &str,
     geometry: &ConvGeometry,
+    own: bool,
 ) -> Result<String, GraphError> {
-    let depthwise = geometry.groups == graph.shape(x)[1] && graph.shape(w)[1] == 1;
-    let unstrided = geometry.strides.iter().all(|&stride| stride == 1);
-    if depthwise && unstrided && graph.shape(w)[0] == geometry.groups {
-        return depthwise_dx(graph, w, dy, geometry);
+    if own && is_depthwise(graph, x, w, geometry) {
+        let input = graph.shape(x)[2..]
+            .iter()
+            .map(|&size| size as i64)
+            .collect();
+        let mut attributes = window_attributes(geometry);
+        attributes.push(("input_shape", Attribute::Ints(input)));
+        return graph.apply("DepthwiseGradX", &[dy, w], &attributes);
     }
     // What a stride that does not divide leaves over at the end of the input.
     let left_over: Vec<i64> = (0..geometry.kernel.len())
@@ -111,38 +118,17 @@ fn conv_dx(
     graph.apply("ConvTranspose", &[dy, w], &attributes)
 }
 
-/// dx of a depthwise convolution without strides: the convolution of dy with the kernel turned by half a turn, which
-/// ONNX Runtime computes on all threads, unlike the transposed convolution.
-fn depthwise_dx(
-    graph: &mut Graph,
-    w: &str,
-    dy: &str,
-    geometry: &ConvGeometry,
-) -> Result<String, GraphError> {
-    let count = geometry.kernel.len();
-    let spatial: Vec<usize> = (2..2 + count).collect();
-    let first = vec![i64::MIN + 1; count];
-    let turned = graph.slice(w, &spatial, &vec![-1; count], &first, &vec![-1; count])?;
-    // Beyond the padding of the forward pass; less than none means that dy has columns that met nothing but padding.
-    let beyond = |pads: &[usize]| -> Vec<i64> {
-        let of_axis = |axis| geometry.extent(axis) as i64 - 1 - pads[axis] as i64;
-        [0, 0].into_iter().chain((0..count).map(of_axis)).collect()
-    };
-    let (before, after) = (beyond(&geometry.pads_before), beyond(&geometry.pads_after));
-    let cut = |sizes: &[i64]| sizes.iter().map(|&size| size.min(0)).collect::<Vec<_>>();
-    let added = |sizes: &[i64]| {
-        sizes[2..]
-            .iter()
-            .map(|&size| size.max(0) as usize)
-            .collect()
-    };
-    let dy = pad_or_crop(graph, dy, &cut(&before), &cut(&after))?;
-    let turned_geometry = ConvGeometry {
-        pads_before: added(&before),
-        pads_after: added(&after),
-        ..geometry.clone()
-    };
-    graph.apply("Conv", &[&dy, &turned], &conv_attributes(&turned_geometry))
+/// Whether each channel has one filter of its own.
+fn is_depthwise(graph: &Graph, x: &str, w: &str, geometry: &ConvGeometry) -> bool {
+    let channels = graph.shape(x)[1];
+    geometry.groups == channels && graph.shape(w)[0] == channels
+}
+
+/// The attributes of our own operators: those of the convolution without its groups.
+fn window_attributes(geometry: &ConvGeometry) -> Vec<(&'static str, Attribute)> {
+    let mut attributes = conv_attributes(geometry);
+    attributes.retain(|(name, _)| *name != "group");
+    attributes
 }
 
 fn conv_attributes(geometry: &ConvGeometry) -> Vec<(&'static str, Attribute)> {
@@ -164,23 +150,14 @@ fn weight_gradient(
     w: &str,
     dy: &str,
     geometry: &ConvGeometry,
-    backend: Backend,
+    own: bool,
 ) -> Result<String, GraphError> {
     let shape = graph.shape(w).to_vec();
-    let channels = graph.shape(x)[1];
-    let depthwise = geometry.groups == channels && shape[0] == channels;
-    if !depthwise {
-        return dense_dw(graph, x, &shape, dy, geometry);
+    match (is_depthwise(graph, x, w, geometry), own) {
+        (true, true) => graph.apply("DepthwiseGradW", &[x, dy], &window_attributes(geometry)),
+        (true, false) => depthwise_dw(graph, x, &shape, dy, geometry),
+        (false, _) => dense_dw(graph, x, &shape, dy, geometry, own),
     }
-    let has_kernel = backend == Backend::Cpu
-        && geometry.kernel.len() == 2
-        && graph.type_of(x).element == ElementType::F32;
-    if has_kernel {
-        let mut attributes = conv_attributes(geometry);
-        attributes.retain(|(name, _)| *name != "group");
-        return graph.apply("DepthwiseGradW", &[x, dy], &attributes);
-    }
-    depthwise_dw(graph, x, &shape, dy, geometry)
 }
 
 /// For each tap of the kernel the elements of x that it meets, in the shape of dy's spatial axes.
@@ -250,19 +227,24 @@ fn dense_dw(
     shape: &[usize],
     dy: &str,
     geometry: &ConvGeometry,
+    own: bool,
 ) -> Result<String, GraphError> {
     let (images, channels) = (graph.shape(x)[0], graph.shape(x)[1]);
     let filters = graph.shape(dy)[1];
     let windows: usize = graph.shape(dy)[2..].iter().product();
     let (groups, taps) = (geometry.groups, geometry.kernel.iter().product::<usize>());
-    let mut slices = Vec::new();
-    for slice in tap_slices(graph, x, dy, geometry)? {
-        slices.push(graph.reshape(&slice, &[images, channels, 1, windows])?);
-    }
-    let slices: Vec<&str> = slices.iter().map(String::as_str).collect();
-    let columns = match slices.as_slice() {
-        [only] => (*only).to_owned(),
-        several => graph.concat(several, 2)?,
+    let columns = if own {
+        graph.apply("Columns", &[x], &window_attributes(geometry))?
+    } else {
+        let mut slices = Vec::new();
+        for slice in tap_slices(graph, x, dy, geometry)? {
+            slices.push(graph.reshape(&slice, &[images, channels, 1, windows])?);
+        }
+        let slices: Vec<&str> = slices.iter().map(String::as_str).collect();
+        match slices.as_slice() {
+            [only] => (*only).to_owned(),
+            several => graph.concat(several, 2)?,
+        }
     };
     let (mut column_shape, mut dy_shape) = (vec![images], vec![images]);
     if groups > 1 {

@@ -16,6 +16,15 @@ pub(super) fn binary(site: &Site) -> Types {
     Ok(vec![with_shape(a, site.broadcast(&[&a.shape, &b.shape])?)])
 }
 
+/// ReluGrad: y and dy of one shape.
+pub(super) fn relu_grad(site: &Site) -> Types {
+    let (y, dy) = (site.float_input(0)?, site.like_first(1)?);
+    if dy.shape != y.shape {
+        return Err(site.bad("input 1", y, dy));
+    }
+    Ok(vec![y.clone()])
+}
+
 /// Pow: the exponent may have another element type.
 pub(super) fn power(site: &Site) -> Types {
     let (a, b) = (site.input(0)?, site.input(1)?);

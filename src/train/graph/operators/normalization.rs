@@ -1,6 +1,6 @@
 //! Softmax and batch normalisation in inference form.
 
-use super::{Adjoint, Gradients, Site, Types};
+use super::{Adjoint, Gradients, Site, Types, with_shape};
 use crate::train::graph::{Attribute, Graph, GraphError};
 
 pub(super) fn softmax(site: &Site) -> Types {
@@ -25,6 +25,26 @@ pub(super) fn batch_normalization(site: &Site) -> Types {
         }
     }
     Ok(vec![x.clone()])
+}
+
+/// BatchNormalizationGrad: x and dy `[N, C, ..]`, then scale, mean and variance `[C]`, to dx, dscale and dbias.
+pub(super) fn batch_normalization_grad(site: &Site) -> Types {
+    let (x, dy) = (site.float_input(0)?, site.like_first(1)?);
+    if x.rank() < 2 || dy.shape != x.shape {
+        return Err(site.bad(
+            "inputs 0 and 1",
+            "equal shapes of images",
+            format!("{x}, {dy}"),
+        ));
+    }
+    for index in 2..5 {
+        let of = site.like_first(index)?;
+        if of.shape != [x.shape[1]] {
+            return Err(site.bad(format!("input {index}"), format!("[{}]", x.shape[1]), of));
+        }
+    }
+    let of_channels = with_shape(x, vec![x.shape[1]]);
+    Ok(vec![x.clone(), of_channels.clone(), of_channels])
 }
 
 /// dx = y (dy - sum(y dy)), the sum along the axis.
@@ -85,6 +105,15 @@ pub(super) fn batch_normalization_adjoint(adjoint: &mut Adjoint) -> Gradients {
         return Err(adjoint.missing("its statistics depend on what is differentiated"));
     }
     let epsilon = f64::from(adjoint.node.float("epsilon").unwrap_or(1e-5));
+    if of_batch && adjoint.on_cpu() {
+        let inputs = [x, dy, scale, mean, variance];
+        let attributes = [("epsilon", Attribute::Float(epsilon as f32))];
+        let gradients =
+            adjoint
+                .graph
+                .apply_multi("BatchNormalizationGrad", &inputs, &attributes, 3)?;
+        return Ok(gradients.into_iter().map(Some).collect());
+    }
     let needs_x = adjoint.needs(0);
     let shape = adjoint.shape(x);
     let graph = &mut *adjoint.graph;

@@ -12,6 +12,10 @@ pub(super) fn abs_adjoint(adjoint: &mut Adjoint) -> Gradients {
 
 /// dx = dy where y > 0.
 pub(super) fn relu_adjoint(adjoint: &mut Adjoint) -> Gradients {
+    if adjoint.on_cpu() {
+        let inputs = [adjoint.y(), adjoint.dy()?];
+        return Ok(vec![Some(adjoint.graph.apply("ReluGrad", &inputs, &[])?)]);
+    }
     let inside = positive(adjoint, adjoint.y())?;
     Ok(vec![Some(adjoint.masked(adjoint.dy()?, &inside)?)])
 }
