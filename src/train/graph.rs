@@ -253,7 +253,7 @@ impl Graph {
             .nodes
             .iter()
             .any(|node| node.outputs.iter().any(|output| output == from));
-        let Some(of) = self.types.remove(from).filter(|_| defined) else {
+        let Some(of) = defined.then(|| self.types.remove(from)).flatten() else {
             return Err(GraphError::UnknownValue {
                 node: String::new(),
                 value: from.to_owned(),

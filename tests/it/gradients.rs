@@ -1,10 +1,5 @@
 //! Every adjoint rule against PyTorch's float64 gradients (tests/references/gradients.json, made by the script beside it).
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its own functions too"
-)]
-
 use facemark::train::{
     autodiff::{Backend, gradients, training_form},
     graph::{Attribute, Graph, Node, Tensor, TensorData, TensorType},

@@ -1,10 +1,5 @@
 //! Building graphs: what is refused at the line that adds it, names, constants and parameters.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its own functions too"
-)]
-
 use facemark::train::graph::{Attribute, ElementType, Graph, GraphError, Tensor, TensorType};
 
 /// Inputs `image` [2, 3, 5, 4] and `matrix` [2, 6], truth values `mask` [2, 6], weights of a 3x3 and of a matrix.

@@ -18,9 +18,9 @@ mod fit;
 mod fixtures;
 #[cfg(feature = "train")]
 mod gradients;
-mod live;
 #[cfg(feature = "train")]
 mod graph;
+mod live;
 #[cfg(feature = "train")]
 mod onnx_files;
 #[cfg(feature = "train")]

@@ -1,10 +1,5 @@
 //! Reading ONNX files of other programs (tests/references/import.json, made by the script beside it).
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its own functions too"
-)]
-
 use facemark::{
     onnx::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, decode_model},
     train::{
