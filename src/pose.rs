@@ -44,22 +44,24 @@ impl Pose {
         }
         let count = MEAN_FACE.len() as f32;
         let mut center = [0.0f32; 3];
-        let mut center_in_frame = Point::default();
+        // Relative to one of the points, so that landmarks in one place are exactly that, wherever it is.
+        let origin = landmarks[MEAN_FACE[0].0];
+        let offset = |index: usize| [landmarks[index].x - origin.x, landmarks[index].y - origin.y];
+        let mut center_seen = [0.0f32; 2];
         for (index, place) in MEAN_FACE {
             for (total, coordinate) in center.iter_mut().zip(place) {
                 *total += coordinate / count;
             }
-            center_in_frame.x += landmarks[index].x / count;
-            center_in_frame.y += landmarks[index].y / count;
+            for (total, coordinate) in center_seen.iter_mut().zip(offset(index)) {
+                *total += coordinate / count;
+            }
         }
         // Least squares of (x, y) = [m0; m1] place: M = (sum xy place^T) (sum place place^T)^-1.
         let (mut products, mut rows) = ([[0.0f32; 3]; 3], [[0.0f32; 3]; 2]);
         for (index, place) in MEAN_FACE {
             let place: [f32; 3] = std::array::from_fn(|axis| place[axis] - center[axis]);
-            let seen = [
-                landmarks[index].x - center_in_frame.x,
-                landmarks[index].y - center_in_frame.y,
-            ];
+            let [x, y] = offset(index);
+            let seen = [x - center_seen[0], y - center_seen[1]];
             for axis in 0..3 {
                 for (row, seen) in rows.iter_mut().zip(seen) {
                     row[axis] += seen * place[axis];
@@ -79,6 +81,9 @@ impl Pose {
         let (right, down) = (unit(right)?, unit(down)?);
         // The nearest pair of perpendicular axes turns both by the same angle.
         let half = 0.5 * dot(&right, &down);
+        if half.abs() > 0.499 {
+            return None;
+        }
         let right_turned = unit(std::array::from_fn(|axis| right[axis] - half * down[axis]))?;
         let down_turned: [f32; 3] = std::array::from_fn(|axis| down[axis] - half * right[axis]);
         let rest = dot(&right_turned, &down_turned);
@@ -212,6 +217,10 @@ mod tests {
             Pose::estimate(Scheme::Ibug68, &[Point::new(4.0, 4.0); 68]),
             None
         );
+        let line: Vec<Point> = (0..68u8)
+            .map(|index| Point::new(f32::from(index) + 0.1, 2.0 * f32::from(index)))
+            .collect();
+        assert_eq!(Pose::estimate(Scheme::Ibug68, &line), None);
         assert_eq!(Pose::estimate(Scheme::Ibug68, &[Point::default(); 5]), None);
     }
 }
