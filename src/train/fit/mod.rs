@@ -1,6 +1,7 @@
 //! The training loop: batches through the training session, validation and a checkpoint after each epoch, and an exact
 //! continuation from any checkpoint. It prints nothing: what happens goes to an observer as [`Event`]s and to the log.
 
+mod constant_channels;
 mod error;
 mod log;
 mod restore;
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::model::ModelCard;
 use log::Log;
+use restore::trained_graph;
 use setup::Setup;
 use std::{
     path::PathBuf,
@@ -369,9 +371,7 @@ impl Training {
 
     fn validate(&mut self) -> Result<Evaluation, FitError> {
         let state = self.session.state()?;
-        let trained = self
-            .step
-            .write_back(&state, self.recipe.optimizer.ema_alpha.is_some())?;
+        let trained = trained_graph(&self.step, &state)?;
         Ok(self
             .cases
             .evaluate(&trained, &self.card, self.session.device(), self.threads)?)

@@ -1,6 +1,6 @@
 //! From a checkpoint back to a network: what `export` and `evaluate` work on.
 
-use super::{FitError, setup::loss_terms};
+use super::{FitError, constant_channels::silence, setup::loss_terms};
 use crate::{
     model::ModelCard,
     train::{
@@ -9,7 +9,7 @@ use crate::{
         evaluate::MeanShape,
         graph::Graph,
         recipe::Recipe,
-        step::TrainingStep,
+        step::{StepError, TrainingState, TrainingStep},
     },
 };
 use std::path::{Path, PathBuf};
@@ -64,10 +64,27 @@ pub fn restore(path: &Path, expected: Option<&Recipe>) -> Result<Trained, FitErr
     )?;
     let state = checkpoint.state(&step)?;
     Ok(Trained {
-        graph: step.write_back(&state, checkpoint.recipe.optimizer.ema_alpha.is_some())?,
+        graph: trained_graph(&step, &state)?,
         card,
         epochs: checkpoint.progress.epoch,
         mean_shape: checkpoint.mean_shape.as_deref().map(MeanShape::from_flat),
         recipe: checkpoint.recipe,
     })
+}
+
+/// The forward graph with the trained weights, averaged where the state has averages, and without channels that fell
+/// silent: what is validated, exported and evaluated.
+pub(super) fn trained_graph(
+    step: &TrainingStep,
+    state: &TrainingState,
+) -> Result<Graph, StepError> {
+    let mut graph = step.write_back(state, true)?;
+    let silenced = silence(&mut graph, &step.write_back(state, false)?);
+    if silenced > 0 {
+        tracing::info!(
+            silenced,
+            "channels that were constant in training stay constant"
+        );
+    }
+    Ok(graph)
 }
