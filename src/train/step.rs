@@ -3,6 +3,10 @@
 //! The network's parameters are not constants there but slices of one flat input vector, so that the step is a function
 //! `(state, batch, scalars) -> (next state, losses)` with a handful of inputs and outputs, whatever the network.
 
+mod state;
+
+pub use state::TrainingState;
+
 use super::{
     autodiff::{self, Backend},
     graph::{ElementType, Graph, GraphError, Node, Tensor, TensorType},
@@ -59,52 +63,6 @@ pub enum StepError {
         /// Its length in the state.
         found: usize,
     },
-}
-
-/// Everything that changes while training, on the host. Vectors that the optimiser does not use are empty.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TrainingState {
-    /// Steps done.
-    pub step: u64,
-    /// All parameters, one after another in the order of [`TrainingStep::parameter_names`].
-    pub parameters: Vec<f32>,
-    /// AdamW's first moment or SGD's velocity, as long as `parameters`.
-    pub moment1: Vec<f32>,
-    /// AdamW's second moment.
-    pub moment2: Vec<f32>,
-    /// Running mean and variance of each batch normalisation, one after another.
-    pub running: Vec<f32>,
-    /// Moving average of `parameters` followed by `running`.
-    pub ema: Vec<f32>,
-}
-
-/// Names of a state's vectors, in the order of [`TrainingState::vectors`].
-const VECTORS: [&str; 5] = ["parameters", "moment1", "moment2", "running", "ema"];
-
-impl TrainingState {
-    /// The vectors by name.
-    pub fn vectors(&self) -> [(&'static str, &[f32]); 5] {
-        let values = [
-            &self.parameters,
-            &self.moment1,
-            &self.moment2,
-            &self.running,
-            &self.ema,
-        ];
-        std::array::from_fn(|index| (VECTORS[index], values[index].as_slice()))
-    }
-
-    /// The vectors by name, to be written to.
-    pub fn vectors_mut(&mut self) -> [(&'static str, &mut Vec<f32>); 5] {
-        let [a, b, c, d, e] = VECTORS;
-        [
-            (a, &mut self.parameters),
-            (b, &mut self.moment1),
-            (c, &mut self.moment2),
-            (d, &mut self.running),
-            (e, &mut self.ema),
-        ]
-    }
 }
 
 /// Where a constant of the forward graph lies in a flat vector.
