@@ -270,7 +270,9 @@ impl<'a> File<'a> {
         ) {
             module.pop();
         }
-        let is_test = module.iter().any(|part| part == "tests");
+        let is_test = module
+            .iter()
+            .any(|part| part == "tests" || part.ends_with("_tests"));
         Self {
             name,
             unit,

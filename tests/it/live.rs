@@ -65,10 +65,13 @@ fn detector() -> Vec<u8> {
         .expect("the bias of the boxes");
     // Logarithms of width and height in cells of half the input.
     let size = (2.0f32 / 3.0).ln();
-    let values = [0.0, 0.0, size, size]
-        .iter()
-        .flat_map(|value| value.to_le_bytes());
-    bias.raw_data = Some(values.collect());
+    let values = [0.0, 0.0, size, size];
+    bias.raw_data = Some(
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect(),
+    );
     model.encode_to_vec()
 }
 
