@@ -1,7 +1,7 @@
 //! A checkpoint file: the recipe, how far the training is, the forward graph it started from and every vector of the
 //! training state, in one file that is written whole or not at all. It knows nothing of what the vectors mean.
 //!
-//! Layout, little endian: the 8 bytes [`MAGIC`], the length of the header (u64), the header (TOML, whose
+//! Layout, little endian: the 8 bytes `MAGIC`, the length of the header (u64), the header (TOML, whose
 //! numbers come back bit for bit), the blobs one after
 //! another as the header lists them, and the 64-bit FNV-1a hash of everything before it.
 
