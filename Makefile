@@ -3,10 +3,10 @@
 CARGO ?= cargo
 
 # The linker and C compiler of some Rust crates; the header parser of the camera's; the window's libraries, opened at
-# run time; the decoder behind video files.
+# run time; the decoder behind video files; `kill`, with which tests interrupt a run.
 BUILD_PACKAGES := gcc libc6-dev libclang1
 DEMO_PACKAGES := $(BUILD_PACKAGES) libx11-6 libxcursor1
-TEST_PACKAGES := $(BUILD_PACKAGES) ffmpeg
+TEST_PACKAGES := $(BUILD_PACKAGES) ffmpeg procps
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test onnxruntime bench packages rust
