@@ -46,6 +46,7 @@ fn allowed(unit: &str) -> Option<Vec<&'static str>> {
             BASE,
             &["engine", "detector", "landmarker", "evaluation", "train"],
         ],
+        "bin/shared" => &[CORE, BASE],
         "bin/facemark" => &[
             CORE,
             BASE,

@@ -5,6 +5,8 @@ mod evaluate;
 mod export;
 mod failure;
 mod fit;
+#[path = "../shared/logging.rs"]
+mod logging;
 mod runtime;
 mod synthesize;
 
@@ -29,14 +31,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .without_time()
-        .init();
+    logging::to_stderr("error");
     match run(CommandLine::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

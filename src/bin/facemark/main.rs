@@ -7,6 +7,8 @@ mod eval;
 mod failure;
 mod infer;
 mod inspect;
+#[path = "../shared/logging.rs"]
+mod logging;
 mod measure;
 mod models;
 mod networks;
@@ -41,14 +43,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,tract=error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .without_time()
-        .init();
+    logging::to_stderr("warn,tract=error");
     match run(CommandLine::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
