@@ -3,7 +3,9 @@
 //! [`Engine`] is a model of ours behind [`crate::model::Infer`]; [`RawModel`] runs any file on raw tensors, for parity
 //! checks; [`Inspection`] says what a file becomes. Everything runs on the calling thread.
 
+mod float_ops;
 mod inspection;
+mod kernels;
 mod network;
 mod plan;
 mod raw;

@@ -1,6 +1,7 @@
 //! An ONNX file on its way into a tract plan, with errors that name file, operator and node. What it means is the
 //! callers' business.
 
+use super::float_ops::replace_depthwise;
 use crate::model::ModelError;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -151,7 +152,11 @@ impl OnnxFile {
     fn translate(&self) -> Result<Plan, ModelError> {
         let model = self.parse()?;
         let prepare = |error: tract_core::internal::TractError| self.refused(format!("{error:#}"));
-        let typed = model.into_typed().map_err(prepare)?;
+        let mut typed = model
+            .into_typed()
+            .and_then(TypedModel::into_decluttered)
+            .map_err(prepare)?;
+        replace_depthwise(&mut typed).map_err(prepare)?;
         let optimized = typed.into_optimized().map_err(prepare)?;
         let inputs = self.ports(&optimized, &optimized.inputs, &self.input_names())?;
         let outputs = self.ports(&optimized, &optimized.outputs, &self.output_names())?;
