@@ -278,21 +278,27 @@ impl Normalization {
 
     /// Writes the crop as `[channels, height, width]` into `planes`, which must hold exactly that many values.
     pub fn write_planes(&self, crop: &Crop, planes: &mut [f32]) {
-        let channels = crop.color.channels();
         assert_eq!(
             planes.len(),
             crop.bytes.len(),
             "a plane buffer holds channels x height x width values"
         );
-        for (channel, plane) in planes
-            .chunks_exact_mut(crop.width * crop.height)
-            .enumerate()
-        {
-            for (value, &byte) in plane
-                .iter_mut()
-                .zip(crop.bytes[channel..].iter().step_by(channels))
-            {
-                *value = (f32::from(byte) - f32::from(self.zero_point)) * self.scale;
+        let value = |byte: u8| (f32::from(byte) - f32::from(self.zero_point)) * self.scale;
+        let plane_len = crop.width * crop.height;
+        match crop.color {
+            Color::Gray => {
+                for (to, &byte) in planes.iter_mut().zip(&crop.bytes) {
+                    *to = value(byte);
+                }
+            }
+            Color::Rgb => {
+                let (red, rest) = planes.split_at_mut(plane_len);
+                let (green, blue) = rest.split_at_mut(plane_len);
+                let pixels = crop.bytes.as_chunks::<3>().0;
+                for (((red, green), blue), pixel) in red.iter_mut().zip(green).zip(blue).zip(pixels)
+                {
+                    (*red, *green, *blue) = (value(pixel[0]), value(pixel[1]), value(pixel[2]));
+                }
             }
         }
     }

@@ -85,11 +85,21 @@ impl FloatDepthwise {
         )
     }
 
+    /// Results of a channel before the ends of its rows are cut off, in whole blocks.
+    fn result_len(&self) -> usize {
+        (self.output.0 * self.plane().1).next_multiple_of(LANES)
+    }
+
+    /// How far the last tap of the last block may read past the planes.
+    fn slack(&self) -> usize {
+        LANES + self.kernel.1
+    }
+
     /// Values of scratch memory that [`FloatDepthwise::run`] needs.
     pub(crate) fn scratch_len(&self) -> usize {
         let (rows, columns) = self.plane();
         let phases = self.stride.0 * self.stride.1;
-        phases * rows * columns + (self.output.0 * columns).next_multiple_of(LANES) + 2 * LANES
+        phases * rows * columns + self.slack() + self.result_len()
     }
 
     /// Convolves `[channels, height, width]` values with `[channels, kernel height, kernel width]` weights and one bias a
@@ -140,8 +150,7 @@ impl FloatDepthwise {
         let (rows, columns) = self.plane();
         let taps = self.kernel.0 * self.kernel.1;
         let planes_len = self.stride.0 * self.stride.1 * rows * columns;
-        let result_len = (self.output.0 * columns).next_multiple_of(LANES);
-        let (planes, result) = scratch.split_at_mut(planes_len + 2 * LANES);
+        let (planes, result) = scratch.split_at_mut(planes_len + self.slack());
         let input_len = self.input.0 * self.input.1;
         let output_len = self.output.0 * self.output.1;
         let channels = input
@@ -151,7 +160,7 @@ impl FloatDepthwise {
             .zip(output.chunks_exact_mut(output_len));
         for (((input, weights), &bias), output) in channels {
             self.split(input, planes, rows, columns);
-            let result = &mut result[..result_len];
+            let result = &mut result[..self.result_len()];
             match taps {
                 9 => self.convolve::<FMA, 9>(planes, weights, bias, result, (rows, columns)),
                 25 => self.convolve::<FMA, 25>(planes, weights, bias, result, (rows, columns)),
@@ -189,8 +198,12 @@ impl FloatDepthwise {
                     let count = plane_row.len().min(line.len());
                     plane_row[..count].copy_from_slice(&line[..count]);
                 } else if let Some(line) = line.get(first..) {
-                    for (to, from) in plane_row.iter_mut().zip(line.iter().step_by(stride_x)) {
-                        *to = *from;
+                    if stride_x == 2 {
+                        take_every::<2>(plane_row, line);
+                    } else {
+                        for (to, from) in plane_row.iter_mut().zip(line.iter().step_by(stride_x)) {
+                            *to = *from;
+                        }
                     }
                 }
             }
@@ -214,11 +227,14 @@ impl FloatDepthwise {
         result: &mut [f32],
         plane: (usize, usize),
     ) {
-        let offsets: [usize; TAPS] = std::array::from_fn(|index| self.tap_offset(index, plane));
+        let weights: &[f32; TAPS] = weights.try_into().expect("one weight a tap");
+        // One slice a tap, all of the result's length, so that the loop below needs no bounds checks.
+        let taps: [&[f32]; TAPS] =
+            std::array::from_fn(|index| &planes[self.tap_offset(index, plane)..][..result.len()]);
         for (block, result) in result.chunks_exact_mut(LANES).enumerate() {
             let mut sums = [bias; LANES];
-            for (&offset, &weight) in offsets.iter().zip(weights) {
-                add_tap::<FMA>(&mut sums, planes, offset + block * LANES, weight);
+            for tap in 0..TAPS {
+                add_tap::<FMA>(&mut sums, &taps[tap][block * LANES..], weights[tap]);
             }
             result.copy_from_slice(&sums);
         }
@@ -236,25 +252,29 @@ impl FloatDepthwise {
         for (block, result) in result.chunks_exact_mut(LANES).enumerate() {
             let mut sums = [bias; LANES];
             for (index, &weight) in weights.iter().enumerate() {
-                let offset = self.tap_offset(index, plane);
-                add_tap::<FMA>(&mut sums, planes, offset + block * LANES, weight);
+                let offset = self.tap_offset(index, plane) + block * LANES;
+                add_tap::<FMA>(&mut sums, &planes[offset..], weight);
             }
             result.copy_from_slice(&sums);
         }
     }
 }
 
+/// Copies the first of every `STEP` values; whole groups and the last value apart, which lets the compiler use shuffles.
 #[inline(always)]
-fn add_tap<const FMA: bool>(sums: &mut [f32; LANES], planes: &[f32], start: usize, weight: f32) {
-    // The last block may reach past the last plane's values, never past the scratch behind them.
-    let end = planes.len().min(start + LANES);
-    let Some(values) = planes[start.min(end)..end].first_chunk::<LANES>() else {
-        for (sum, value) in sums.iter_mut().zip(&planes[start.min(end)..end]) {
-            *sum += weight * value;
-        }
-        return;
-    };
-    for (sum, value) in sums.iter_mut().zip(values) {
+fn take_every<const STEP: usize>(to: &mut [f32], from: &[f32]) {
+    let (groups, rest) = from.as_chunks::<STEP>();
+    for (to, group) in to.iter_mut().zip(groups) {
+        *to = group[0];
+    }
+    if let (Some(to), Some(from)) = (to.get_mut(groups.len()), rest.first()) {
+        *to = *from;
+    }
+}
+
+#[inline(always)]
+fn add_tap<const FMA: bool>(sums: &mut [f32; LANES], values: &[f32], weight: f32) {
+    for (sum, value) in sums.iter_mut().zip(&values[..LANES]) {
         *sum = if FMA {
             weight.mul_add(*value, *sum)
         } else {
