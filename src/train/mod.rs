@@ -13,6 +13,7 @@ pub mod loss;
 pub mod nn;
 pub mod optimizer;
 pub mod progress;
+pub mod quantize;
 pub mod recipe;
 pub mod report;
 pub mod schedule;
