@@ -129,8 +129,8 @@ impl Graph {
 
     /// Applies an operator with one output and names node and output by itself.
     ///
-    /// The domain follows from the operator: `FusedMatMul` is `com.microsoft`, the gradients that have operators of
-    /// their own are `facemark`, all others are ONNX's own. An empty input name is an absent input.
+    /// The domain follows from the operator: ONNX Runtime's own are `com.microsoft`, the gradients that have operators
+    /// of their own are `facemark`, all others are ONNX's own. An empty input name is an absent input.
     ///
     /// # Errors
     /// The operator is not supported, or its inputs and attributes do not fit.
@@ -406,7 +406,7 @@ fn attribute_map(attributes: &[(&str, Attribute)]) -> BTreeMap<String, Attribute
 /// The namespace of an operator.
 fn domain_of(op: &str) -> &'static str {
     match op {
-        "FusedMatMul" => "com.microsoft",
+        "FusedMatMul" | "QLinearAdd" | "QGemm" | "QLinearGlobalAveragePool" => "com.microsoft",
         "DepthwiseGradW" | "DepthwiseGradX" | "Columns" | "ReluGrad" | "BatchNormalizationGrad" => {
             "facemark"
         }

@@ -10,6 +10,7 @@ mod linear;
 mod normalization;
 mod piecewise;
 mod pool;
+mod quantized;
 mod reduce;
 mod shape;
 mod site;
@@ -280,6 +281,18 @@ const RULES: &[(&str, &str, InferRule, Option<AdjointRule>)] = &[
     ("", "Expand", shape::expand, Some(shape::expand_adjoint)),
     ("", "Gather", shape::gather, None),
     ("", "ScatterElements", shape::scatter_elements, None),
+    ("", "QuantizeLinear", quantized::quantize_linear, None),
+    ("", "DequantizeLinear", quantized::dequantize_linear, None),
+    ("", "QLinearConv", quantized::conv, None),
+    ("", "QLinearMatMul", quantized::matmul, None),
+    ("com.microsoft", "QLinearAdd", quantized::add, None),
+    ("com.microsoft", "QGemm", quantized::gemm, None),
+    (
+        "com.microsoft",
+        "QLinearGlobalAveragePool",
+        quantized::global_average_pool,
+        None,
+    ),
 ];
 
 fn rule(node: &Node) -> Option<(InferRule, Option<AdjointRule>)> {

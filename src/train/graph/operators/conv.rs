@@ -1,7 +1,7 @@
 //! Type rules of convolutions and the geometry that their gradients share.
 
 use super::{Site, Types, with_shape};
-use crate::train::graph::GraphError;
+use crate::train::graph::{GraphError, TensorType};
 
 /// The attributes of a convolution over `spatial` axes, with the defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,9 +114,20 @@ impl ConvGeometry {
 /// Conv: x `[N, C, spatial..]`, w `[M, C / groups, kernel..]`, b `[M]` to `[N, M, spatial..]`.
 pub(super) fn conv(site: &Site) -> Types {
     let (x, w) = (site.float_input(0)?, site.like_first(1)?);
+    let shape = convolved(site, x, w)?;
+    check_bias(site, w.shape[0])?;
+    Ok(vec![with_shape(x, shape)])
+}
+
+/// The shape of the convolution of `x` with `w`.
+pub(super) fn convolved(
+    site: &Site,
+    x: &TensorType,
+    w: &TensorType,
+) -> Result<Vec<usize>, GraphError> {
     if x.rank() < 3 || w.rank() != x.rank() {
         return Err(site.bad(
-            "inputs 0 and 1",
+            "input and weight",
             "equal ranks of at least 3",
             format!("{x}, {w}"),
         ));
@@ -125,18 +136,14 @@ pub(super) fn conv(site: &Site) -> Types {
     let (channels, filters) = (x.shape[1], w.shape[0]);
     if w.shape[1] * geometry.groups != channels || filters % geometry.groups != 0 {
         return Err(site.bad(
-            "input 1",
-            format!(
-                "a weight for {channels} channels in {} groups",
-                geometry.groups
-            ),
+            "weight",
+            format!("one for {channels} channels in {} groups", geometry.groups),
             w,
         ));
     }
-    check_bias(site, filters)?;
     let mut shape = vec![x.shape[0], filters];
     shape.extend(geometry.output(site, &x.shape[2..], false)?);
-    Ok(vec![with_shape(x, shape)])
+    Ok(shape)
 }
 
 /// ConvTranspose: x `[N, C, spatial..]`, w `[C, M / groups, kernel..]`, b `[M]` to `[N, M, spatial..]`.

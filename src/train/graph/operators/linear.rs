@@ -1,11 +1,20 @@
 //! Matrix products.
 
 use super::{Adjoint, Gradients, Site, Types, reduce, with_shape};
-use crate::train::graph::{Attribute, Graph, GraphError};
+use crate::train::graph::{Attribute, Graph, GraphError, TensorType};
 
 /// MatMul and FusedMatMul (`alpha * op(a) op(b)`, where `transA` and `transB` swap the last two axes).
 pub(super) fn matmul(site: &Site) -> Types {
     let (a, b) = (site.float_input(0)?, site.like_first(1)?);
+    Ok(vec![with_shape(a, matrix_product(site, a, b)?)])
+}
+
+/// The shape of the product of `a` and `b`.
+pub(super) fn matrix_product(
+    site: &Site,
+    a: &TensorType,
+    b: &TensorType,
+) -> Result<Vec<usize>, GraphError> {
     let mismatch = || site.bad("inputs", "matrices that multiply", format!("{a}, {b}"));
     for name in ["transBatchA", "transBatchB"] {
         if site.int(name, 0) != 0 {
@@ -44,7 +53,7 @@ pub(super) fn matmul(site: &Site) -> Types {
     if b.rank() > 1 {
         shape.push(columns);
     }
-    Ok(vec![with_shape(a, shape)])
+    Ok(shape)
 }
 
 /// `alpha * op(a) op(b)`.
@@ -149,6 +158,21 @@ pub(super) fn matmul_adjoint(adjoint: &mut Adjoint) -> Gradients {
 /// Gemm: `alpha op(a) op(b) + beta c`, with `c` broadcast.
 pub(super) fn gemm(site: &Site) -> Types {
     let (a, b) = (site.float_input(0)?, site.like_first(1)?);
+    let shape = general_product(site, a, b)?;
+    if let Some(c) = site.optional(2)
+        && site.broadcast(&[&shape, &c.shape])? != shape
+    {
+        return Err(site.bad("input 2", format!("broadcastable to {shape:?}"), c));
+    }
+    Ok(vec![with_shape(a, shape)])
+}
+
+/// The shape of Gemm's product of `a` and `b`.
+pub(super) fn general_product(
+    site: &Site,
+    a: &TensorType,
+    b: &TensorType,
+) -> Result<Vec<usize>, GraphError> {
     if a.rank() != 2 || b.rank() != 2 {
         return Err(site.bad("inputs 0 and 1", "matrices", format!("{a}, {b}")));
     }
@@ -161,13 +185,7 @@ pub(super) fn gemm(site: &Site) -> Types {
     if depth != depth_right {
         return Err(site.bad("inputs", "matrices that multiply", format!("{a}, {b}")));
     }
-    let shape = vec![rows, columns];
-    if let Some(c) = site.optional(2)
-        && site.broadcast(&[&shape, &c.shape])? != shape
-    {
-        return Err(site.bad("input 2", format!("broadcastable to {shape:?}"), c));
-    }
-    Ok(vec![with_shape(a, shape)])
+    Ok(vec![rows, columns])
 }
 
 pub(super) fn gemm_adjoint(adjoint: &mut Adjoint) -> Gradients {

@@ -6,7 +6,7 @@ use crate::train::graph::{Attribute, ElementType, GraphError, TensorType};
 
 /// The window of a pooling node.
 pub(super) fn window(site: &Site) -> Result<ConvGeometry, GraphError> {
-    let x = site.float_input(0)?;
+    let x = site.input(0)?;
     let kernel = site
         .node
         .ints("kernel_shape")
@@ -26,15 +26,19 @@ pub(super) fn window(site: &Site) -> Result<ConvGeometry, GraphError> {
 }
 
 fn pooled(site: &Site) -> Result<TensorType, GraphError> {
-    let x = site.float_input(0)?;
+    let x = site.input(0)?;
     let geometry = window(site)?;
     let mut shape = x.shape[..2].to_vec();
     shape.extend(geometry.output(site, &x.shape[2..], site.int("ceil_mode", 0) != 0)?);
     Ok(with_shape(x, shape))
 }
 
-/// MaxPool, with the flat index of each maximum as second output.
+/// MaxPool of floats or bytes, with the flat index of each maximum as second output.
 pub(super) fn max_pool(site: &Site) -> Types {
+    let x = site.input(0)?;
+    if !x.element.is_float() && !matches!(x.element, ElementType::U8 | ElementType::I8) {
+        return Err(site.bad("input 0", "floats or bytes", x));
+    }
     let y = pooled(site)?;
     if site.int("storage_order", 0) != 0 {
         return Err(site.bad("storage_order", 0, 1));
@@ -44,17 +48,23 @@ pub(super) fn max_pool(site: &Site) -> Types {
 }
 
 pub(super) fn average_pool(site: &Site) -> Types {
+    site.float_input(0)?;
     Ok(vec![pooled(site)?])
 }
 
 pub(super) fn global_pool(site: &Site) -> Types {
     let x = site.float_input(0)?;
+    Ok(vec![spatial_ones(site, x)?])
+}
+
+/// `x` with size 1 along its spatial axes.
+pub(super) fn spatial_ones(site: &Site, x: &TensorType) -> Result<TensorType, GraphError> {
     if x.rank() < 3 {
         return Err(site.bad("input 0", "at least three axes", x));
     }
     let mut shape = x.shape[..2].to_vec();
     shape.resize(x.rank(), 1);
-    Ok(vec![with_shape(x, shape)])
+    Ok(with_shape(x, shape))
 }
 
 /// Resize by nearest neighbour to whole multiples of the size, each element repeated: the only form with a rule.
