@@ -156,6 +156,7 @@ impl Crop {
 
     /// Fills the crop from `frame` by bilinear sampling at `crop_from_frame`'s inverse. When the frame is shrunk more
     /// than 1.5 times, each crop pixel is the mean of an n x n grid of samples, which keeps fine patterns from aliasing.
+    /// Samples are taken at positions rounded to 1/32 of a frame pixel.
     ///
     /// A singular map leaves [`PADDING`] everywhere.
     pub fn fill(&mut self, frame: &Frame, crop_from_frame: &Affine) {
@@ -165,7 +166,7 @@ impl Crop {
         };
         let shrink = frame_from_crop.scale();
         let samples = if shrink > 1.5 {
-            (shrink.round() as usize).clamp(2, 16)
+            (shrink.round() as usize).clamp(2, MAX_SAMPLES)
         } else {
             1
         };
@@ -184,28 +185,40 @@ impl Crop {
     ) {
         let [[a, b, tx], [c, d, ty]] = frame_from_crop.rows;
         let step = 1.0 / samples as f32;
-        let weight = step * step;
+        let weight = step * step / (SUBPIXEL * SUBPIXEL) as f32;
+        let (step_x, step_y) = (fixed(a * step), fixed(c * step));
         for (y, row) in self
             .bytes
             .chunks_exact_mut(self.width * CHANNELS)
             .enumerate()
         {
-            for (x, pixel) in row.chunks_exact_mut(CHANNELS).enumerate() {
-                let mut sum = [0.0f32; 3];
-                for sub_y in 0..samples {
-                    let v = y as f32 + (sub_y as f32 + 0.5) * step - 0.5;
-                    for sub_x in 0..samples {
-                        let u = x as f32 + (sub_x as f32 + 0.5) * step - 0.5;
-                        let value = bilinear(frame, a * u + b * v + tx, c * u + d * v + ty);
-                        for (total, channel) in sum.iter_mut().zip(value) {
-                            *total += channel;
+            // Where each of the row's sample lines starts; further samples lie whole steps on.
+            let mut starts = [(0, 0); MAX_SAMPLES];
+            for (sub_y, start) in starts[..samples].iter_mut().enumerate() {
+                let u = 0.5 * step - 0.5;
+                let v = y as f32 + (sub_y as f32 + 0.5) * step - 0.5;
+                *start = (fixed(a * u + b * v + tx), fixed(c * u + d * v + ty));
+            }
+            for pixel in row.chunks_exact_mut(CHANNELS) {
+                let mut sums = [0; 3];
+                for (x, y) in &mut starts[..samples] {
+                    let mut left = samples;
+                    while left > 0 {
+                        let count = left.min(MAX_PACKED);
+                        let mut packed = 0;
+                        for _ in 0..count {
+                            packed += bilinear(frame, *x, *y);
+                            *x += step_x;
+                            *y += step_y;
                         }
+                        for (sum, channel) in sums.iter_mut().zip(unpack(packed)) {
+                            *sum += channel;
+                        }
+                        left -= count;
                     }
                 }
-                for (byte, value) in pixel
-                    .iter_mut()
-                    .zip(convert(sum.map(|total| total * weight)))
-                {
+                let color = convert(sums.map(|sum| sum as f32 * weight));
+                for (byte, value) in pixel.iter_mut().zip(color) {
                     *byte = (value + 0.5) as u8;
                 }
             }
@@ -213,49 +226,80 @@ impl Crop {
     }
 }
 
+/// Most samples along an edge of a crop pixel.
+const MAX_SAMPLES: usize = 16;
+/// Sample positions are rounded to 1 / `SUBPIXEL` of a frame pixel, so that weights are small integers.
+const SUBPIXEL: u64 = 1 << SUBPIXEL_BITS;
+const SUBPIXEL_BITS: u32 = 5;
+/// Fraction bits of a position while it is stepped along a row: the steps' rounding stays far below a subpixel.
+const POSITION_BITS: u32 = 32;
+/// Bits that a channel has in a packed sum of three.
+const LANE_BITS: u32 = 21;
+/// Samples whose sums fit a lane: 255 * `SUBPIXEL`^2 each.
+const MAX_PACKED: usize = 8;
+
+/// A coordinate as a fixed-point number; far outside any frame it saturates.
+fn fixed(value: f32) -> i64 {
+    const LIMIT: f64 = (1u64 << 24) as f64;
+    (f64::from(value).clamp(-LIMIT, LIMIT) * (1u64 << POSITION_BITS) as f64) as i64
+}
+
+/// Three bytes in the lanes of a packed sum.
+fn pack(rgb: u32) -> u64 {
+    let rgb = u64::from(rgb);
+    (rgb & 0xff) | (rgb & 0xff00) << (LANE_BITS - 8) | (rgb & 0xff_0000) << (2 * LANE_BITS - 16)
+}
+
+fn unpack(sum: u64) -> [u32; 3] {
+    let lane = |index: u32| (sum >> (index * LANE_BITS)) as u32 & ((1 << LANE_BITS) - 1);
+    [lane(0), lane(1), lane(2)]
+}
+
 fn luma([red, green, blue]: [f32; 3]) -> f32 {
     0.299 * red + 0.587 * green + 0.114 * blue
 }
 
-/// The frame's colour at (`x`, `y`), 0 to 255 a channel; neighbours outside count as [`PADDING`].
-fn bilinear(frame: &Frame, x: f32, y: f32) -> [f32; 3] {
-    let (left, top) = (x.floor(), y.floor());
-    let (right_weight, lower_weight) = (x - left, y - top);
-    let (left, top) = (left as isize, top as isize);
-    let (width, height) = (frame.width() as isize, frame.height() as isize);
+/// The frame's colour at (`x`, `y`), times `SUBPIXEL`^2, packed; neighbours outside count as [`PADDING`].
+#[inline(always)]
+fn bilinear(frame: &Frame, x: i64, y: i64) -> u64 {
+    const ROUND: i64 = 1 << (POSITION_BITS - SUBPIXEL_BITS - 1);
+    let (x, y) = (x + ROUND, y + ROUND);
+    let fraction = |value: i64| (value >> (POSITION_BITS - SUBPIXEL_BITS)) as u64 % SUBPIXEL;
+    let (right, lower) = (fraction(x), fraction(y));
+    let (left, top) = (x >> POSITION_BITS, y >> POSITION_BITS);
     let weights = [
-        (1.0 - right_weight) * (1.0 - lower_weight),
-        right_weight * (1.0 - lower_weight),
-        (1.0 - right_weight) * lower_weight,
-        right_weight * lower_weight,
+        (SUBPIXEL - right) * (SUBPIXEL - lower),
+        right * (SUBPIXEL - lower),
+        (SUBPIXEL - right) * lower,
+        right * lower,
     ];
-    let rgb = frame.rgb();
-    if left >= 0 && top >= 0 && left + 1 < width && top + 1 < height {
-        let start = (top as usize * frame.width() + left as usize) * 3;
-        let below = start + frame.width() * 3;
-        let (upper, lower) = (&rgb[start..start + 6], &rgb[below..below + 6]);
-        return std::array::from_fn(|channel| {
-            weights[0] * f32::from(upper[channel])
-                + weights[1] * f32::from(upper[channel + 3])
-                + weights[2] * f32::from(lower[channel])
-                + weights[3] * f32::from(lower[channel + 3])
-        });
+    let (width, rgb) = (frame.width(), frame.rgb());
+    // Two neighbours are six bytes; eight are read, which the last pixels of the frame do not have behind them.
+    if left >= 0 && top >= 0 && (left as usize) < width - 1 {
+        let start = (top as usize * width + left as usize) * 3;
+        let below = start + width * 3;
+        if let (Some(upper), Some(lower)) = (
+            rgb.get(start..).and_then(<[u8]>::first_chunk::<8>),
+            rgb.get(below..).and_then(<[u8]>::first_chunk::<8>),
+        ) {
+            let (upper, lower) = (u64::from_le_bytes(*upper), u64::from_le_bytes(*lower));
+            return pack(upper as u32) * weights[0]
+                + pack((upper >> 24) as u32) * weights[1]
+                + pack(lower as u32) * weights[2]
+                + pack((lower >> 24) as u32) * weights[3];
+        }
     }
-    let mut sum = [0.0; 3];
+    let (width, height) = (width as i64, frame.height() as i64);
+    let mut sum = 0;
     for (corner, weight) in weights.into_iter().enumerate() {
-        let (column, row) = (
-            left.saturating_add(corner as isize & 1),
-            top.saturating_add(corner as isize >> 1),
-        );
+        let (column, row) = (left + (corner as i64 & 1), top + (corner as i64 >> 1));
         let inside = column >= 0 && row >= 0 && column < width && row < height;
-        let pixel = if inside {
+        let [red, green, blue] = if inside {
             frame.pixel(column as usize, row as usize)
         } else {
             [PADDING; 3]
         };
-        for (total, channel) in sum.iter_mut().zip(pixel) {
-            *total += weight * f32::from(channel);
-        }
+        sum += pack(u32::from_le_bytes([red, green, blue, 0])) * weight;
     }
     sum
 }
