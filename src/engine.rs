@@ -13,6 +13,7 @@ mod raw;
 mod tests;
 
 pub use inspection::{InspectedNode, Inspection, Port};
+pub use kernels::{KernelSet, UnknownKernelSet};
 pub use network::Engine;
 pub use raw::{RawModel, RawTensor};
 

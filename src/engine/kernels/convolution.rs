@@ -1,0 +1,285 @@
+//! Convolution with requantisation, ReLU (by the output's range) and residual addition in one pass; the choice of kernel.
+
+use super::{
+    KernelSet,
+    arithmetic::{AddSpec, AddTerms},
+    layout::{LANES, Layout},
+    portable,
+};
+use std::ops::Range;
+
+/// What a [`Convolution`] is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConvSpec<'a> {
+    /// The input, with a border at least as wide as the kernel reaches: `top >= pad_top`, `left >= pad_left`, and below and
+    /// right as far as the last window goes.
+    pub(crate) input: Layout,
+    /// The output with the border that its consumers need. Not an image: the channel stride is a multiple of 16.
+    pub(crate) output: Layout,
+    /// Height and width of the kernel.
+    pub(crate) kernel: (usize, usize),
+    /// Rows and columns from a window to the next.
+    pub(crate) stride: (usize, usize),
+    /// Rows of the border above that the first window covers.
+    pub(crate) pad_top: usize,
+    /// Columns of the border that the first window covers.
+    pub(crate) pad_left: usize,
+    pub(crate) group: usize,
+    /// `[output channels, input channels / group, kernel height, kernel width]`.
+    pub(crate) weights: &'a [i8],
+    /// One an output channel.
+    pub(crate) bias: &'a [i32],
+    /// `(input scale * weight scale) / output scale`, in f32 in this order, one an output channel.
+    pub(crate) multipliers: &'a [f32],
+    pub(crate) input_zero: u8,
+    /// Zero point of the convolution's own result, before the residual addition.
+    pub(crate) output_zero: u8,
+    /// A `QLinearAdd` of the result and another map.
+    pub(crate) residual: Option<ResidualSpec>,
+}
+
+/// A `QLinearAdd` fused to the convolution whose result is one of its operands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResidualSpec {
+    /// The addition. Its `output_zero` is the zero point of the map that is written.
+    pub(crate) add: AddSpec,
+    /// Whether the convolution's result is operand A; else it is B.
+    pub(crate) result_is_a: bool,
+    /// The other operand: as large as the output, with whatever border; not an image.
+    pub(crate) other: Layout,
+}
+
+/// Where windows lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Geometry {
+    pub(super) input: Layout,
+    pub(super) output: Layout,
+    pub(super) kernel: (usize, usize),
+    pub(super) stride: (usize, usize),
+    pub(super) pad_top: usize,
+    pub(super) pad_left: usize,
+}
+
+impl Geometry {
+    /// Where in the input the window of output pixel (y, x) begins.
+    pub(super) fn window(&self, y: usize, x: usize) -> usize {
+        let row = self.input.top + y * self.stride.0 - self.pad_top;
+        let column = self.input.left + x * self.stride.1 - self.pad_left;
+        row * self.input.row_bytes() + column * self.input.channel_stride
+    }
+}
+
+/// What happens to an accumulator.
+#[derive(Clone, Debug)]
+pub(super) struct Epilogue {
+    /// `bias - input_zero * sum(weights)`, padded with 0 to a multiple of 64 channels.
+    pub(super) start: Vec<i32>,
+    /// Padded likewise.
+    pub(super) multipliers: Vec<f32>,
+    pub(super) zero: u8,
+    pub(super) residual: Option<Residual>,
+    /// Zero point of the map that is written, for its border.
+    pub(super) border: u8,
+}
+
+/// A fused addition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Residual {
+    pub(super) terms: AddTerms,
+    pub(super) result_is_a: bool,
+    pub(super) other: Layout,
+}
+
+impl Residual {
+    /// The sum of the convolution's `result` and the other operand.
+    pub(super) fn add(&self, result: u8, other: u8) -> u8 {
+        if self.result_is_a {
+            self.terms.add(result, other)
+        } else {
+            self.terms.add(other, result)
+        }
+    }
+}
+
+impl Epilogue {
+    fn new(spec: &ConvSpec<'_>) -> Self {
+        let channels = spec.output.channels;
+        let padded = channels.next_multiple_of(4 * LANES);
+        let taps = spec.weights.len() / channels;
+        let mut start = vec![0; padded];
+        for (channel, start) in start.iter_mut().enumerate().take(channels) {
+            let own = &spec.weights[channel * taps..][..taps];
+            let sum: i32 = own.iter().map(|&weight| i32::from(weight)).sum();
+            let shift = i32::from(spec.input_zero).wrapping_mul(sum);
+            *start = spec.bias[channel].wrapping_sub(shift);
+        }
+        let mut multipliers = spec.multipliers.to_vec();
+        multipliers.resize(padded, 0.0);
+        let residual = spec.residual.map(|residual| Residual {
+            terms: AddTerms::new(&residual.add),
+            result_is_a: residual.result_is_a,
+            other: residual.other,
+        });
+        Self {
+            start,
+            multipliers,
+            zero: spec.output_zero,
+            residual,
+            border: spec
+                .residual
+                .map_or(spec.output_zero, |residual| residual.add.output_zero),
+        }
+    }
+}
+
+/// `QLinearConv`, and a `QLinearAdd` after it, packed for one kernel set.
+///
+/// Dense, pointwise, depthwise and grouped, any kernel size and stride; no dilation.
+#[derive(Clone, Debug)]
+pub(crate) struct Convolution {
+    set: KernelSet,
+    geometry: Geometry,
+    group: usize,
+    epilogue: Epilogue,
+    kernel: Kernel,
+}
+
+#[derive(Clone, Debug)]
+enum Kernel {
+    Portable(portable::Convolution),
+}
+
+impl Convolution {
+    /// Packs a convolution.
+    ///
+    /// # Panics
+    /// When sizes disagree: weights, bias or multipliers with the channels, the input's border with the windows, the output
+    /// or the residual's other operand with what they must be. The lowering makes them; a model file cannot bring them about.
+    pub(crate) fn new(set: KernelSet, spec: &ConvSpec<'_>) -> Self {
+        check(spec);
+        let geometry = Geometry {
+            input: spec.input,
+            output: spec.output,
+            kernel: spec.kernel,
+            stride: spec.stride,
+            pad_top: spec.pad_top,
+            pad_left: spec.pad_left,
+        };
+        Self {
+            set,
+            geometry,
+            group: spec.group,
+            epilogue: Epilogue::new(spec),
+            kernel: Kernel::Portable(portable::Convolution::new(spec)),
+        }
+    }
+
+    /// The kernel in words: `conv3x3/2 avx512-vnni`, `depthwise5x5 avx2 (16-bit) + add`.
+    pub(crate) fn describe(&self) -> String {
+        let Geometry {
+            input,
+            output,
+            kernel: (height, width),
+            stride,
+            ..
+        } = self.geometry;
+        let kind = match self.group {
+            1 => "conv",
+            group if group == input.channels && group == output.channels => "depthwise",
+            _ => "grouped conv",
+        };
+        let stride = match stride {
+            (1, 1) => String::new(),
+            (y, x) if y == x => format!("/{y}"),
+            (y, x) => format!("/{y}x{x}"),
+        };
+        let kernel = match &self.kernel {
+            Kernel::Portable(_) => "portable".to_owned(),
+        };
+        let add = self.epilogue.residual.map_or("", |_| " + add");
+        format!("{kind}{height}x{width}{stride} {kernel}{add}")
+    }
+
+    /// Multiply-accumulates of a run over all rows, without those of padding lanes.
+    pub(crate) fn macs(&self) -> u64 {
+        let Geometry {
+            input,
+            output,
+            kernel: (height, width),
+            ..
+        } = self.geometry;
+        let pixels = output.height * output.width * output.channels;
+        (pixels * height * width * (input.channels / self.group)) as u64
+    }
+
+    /// Computes output rows `rows`. `input` is the whole input buffer with its slack, border filled; `residual` the whole
+    /// buffer of the addition's other operand, given exactly when the spec has one; `output_rows` begins with the left
+    /// border of the first row and holds all rows ([`Layout::row_range`]). The left and right border of the rows is filled.
+    ///
+    /// # Panics
+    /// When a slice is too short, rows are none of the output's, or `residual` is missing or superfluous.
+    pub(crate) fn run(
+        &self,
+        rows: Range<usize>,
+        input: &[u8],
+        residual: Option<&[u8]>,
+        output_rows: &mut [u8],
+    ) {
+        self.geometry.input.check_input(input);
+        self.geometry.output.check_output(&rows, output_rows);
+        match (&self.epilogue.residual, residual) {
+            (Some(add), Some(other)) => add.other.check_input(other),
+            (None, None) => {}
+            (expected, _) => panic!("an addition: {}", expected.is_some()),
+        }
+        let rows_of_output = output_rows.chunks_exact_mut(self.geometry.output.row_bytes());
+        for row in rows_of_output.take(rows.len()) {
+            self.geometry.output.fill_sides(self.epilogue.border, row);
+        }
+        match &self.kernel {
+            Kernel::Portable(kernel) => kernel.run(
+                &self.geometry,
+                &self.epilogue,
+                rows,
+                input,
+                residual,
+                output_rows,
+            ),
+        }
+    }
+}
+
+fn check(spec: &ConvSpec<'_>) {
+    let ConvSpec {
+        input,
+        output,
+        kernel,
+        stride,
+        group,
+        ..
+    } = spec;
+    let reaches = |count: usize, stride: usize, kernel: usize| (count - 1) * stride + kernel;
+    assert!(output.height > 0 && output.width > 0 && output.channels > 0);
+    assert!(kernel.0 > 0 && kernel.1 > 0 && stride.0 > 0 && stride.1 > 0);
+    assert!(*group > 0 && input.channels % group == 0 && output.channels % group == 0);
+    let taps = input.channels / group * kernel.0 * kernel.1;
+    assert_eq!(spec.weights.len(), output.channels * taps, "weights");
+    assert_eq!(spec.bias.len(), output.channels, "bias");
+    assert_eq!(spec.multipliers.len(), output.channels, "multipliers");
+    assert_eq!(output.channel_stride % LANES, 0, "an image as output");
+    assert!(output.channel_stride >= output.channels);
+    assert!(input.channel_stride >= input.channels);
+    assert!(
+        spec.pad_top <= input.top
+            && spec.pad_left <= input.left
+            && reaches(output.height, stride.0, kernel.0)
+                <= spec.pad_top + input.height + input.bottom
+            && reaches(output.width, stride.1, kernel.1)
+                <= spec.pad_left + input.width + input.right,
+        "windows of {kernel:?} by {stride:?} reach out of {input:?}"
+    );
+    if let Some(residual) = &spec.residual {
+        assert!(residual.other.is_same_size(output), "another size to add");
+        assert_eq!(residual.other.channel_stride, output.channel_stride);
+    }
+}
