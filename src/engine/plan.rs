@@ -34,7 +34,8 @@ impl OnnxFile {
         Self::decode(&bytes, path)
     }
 
-    fn decode(bytes: &[u8], path: &Path) -> Result<Self, ModelError> {
+    /// Decodes the bytes of an ONNX file; errors call it `path`.
+    pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self, ModelError> {
         let not_onnx = |reason: &str| ModelError::NotOnnx {
             path: path.to_owned(),
             reason: reason.to_owned(),

@@ -29,9 +29,21 @@ impl RawModel {
     /// # Errors
     /// See [`ModelError`].
     pub fn load(path: &Path) -> Result<Self, ModelError> {
+        Self::prepare(OnnxFile::read(path)?)
+    }
+
+    /// Loads the bytes of an ONNX file; errors call it `name`.
+    ///
+    /// # Errors
+    /// See [`ModelError`].
+    pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, ModelError> {
+        Self::prepare(OnnxFile::decode(bytes, name)?)
+    }
+
+    fn prepare(file: OnnxFile) -> Result<Self, ModelError> {
         Ok(Self {
-            name: path.display().to_string(),
-            plan: OnnxFile::read(path)?.plan()?,
+            name: file.path.display().to_string(),
+            plan: file.plan()?,
         })
     }
 
