@@ -280,7 +280,7 @@ impl Graph {
 
     /// The trainable constants, in the order in which nodes first use them: float constants that a Conv, ConvTranspose,
     /// Gemm, MatMul, BatchNormalization (scale and bias), Add, Mul or PRelu uses as weight, directly or through nodes
-    /// that only change its shape. Constants made by [`Graph::constant`] and scalars are not parameters.
+    /// that only change its shape or round it. Constants made by [`Graph::constant`] and scalars are not parameters.
     pub fn parameters(&self) -> Vec<String> {
         let mut source: HashMap<&str, &str> = self
             .initializers
@@ -299,7 +299,8 @@ impl Graph {
                 "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "FusedMatMul" | "Add" | "Mul"
                 | "PRelu" => 0..node.inputs.len(),
                 "BatchNormalization" => 1..3,
-                "Identity" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Expand" => {
+                "Identity" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Expand"
+                | "FakeQuantizeWeight" => {
                     let root = node
                         .inputs
                         .first()
@@ -406,10 +407,22 @@ fn attribute_map(attributes: &[(&str, Attribute)]) -> BTreeMap<String, Attribute
 /// The namespace of an operator.
 fn domain_of(op: &str) -> &'static str {
     match op {
+<<<<<<< HEAD
         "FusedMatMul" | "QLinearAdd" | "QGemm" | "QLinearGlobalAveragePool" => "com.microsoft",
         "DepthwiseGradW" | "DepthwiseGradX" | "Columns" | "ReluGrad" | "BatchNormalizationGrad" => {
             "facemark"
         }
+=======
+        "FusedMatMul" => "com.microsoft",
+        "DepthwiseGradW"
+        | "DepthwiseGradX"
+        | "Columns"
+        | "ReluGrad"
+        | "BatchNormalizationGrad"
+        | "FakeQuantize"
+        | "FakeQuantizeGrad"
+        | "FakeQuantizeWeight" => "facemark",
+>>>>>>> 98da8b9 (Quantisation-aware training: the float graph rounds where its int8 form will, ranges follow the batches and are frozen)
         _ => "",
     }
 }

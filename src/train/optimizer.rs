@@ -1,7 +1,7 @@
 //! Optimisers as graph nodes on flat vectors: all parameters are one vector, so a whole optimiser is some twenty nodes
 //! whatever the network.
 
-use super::graph::{Graph, GraphError};
+use super::graph::{ElementType, Graph, GraphError};
 use serde::{Deserialize, Serialize};
 
 /// Scalar inputs of the step graph.
@@ -9,6 +9,7 @@ const LEARNING_RATE: &str = "learning_rate";
 const MOMENT1_CORRECTION: &str = "moment1_correction";
 const MOMENT2_CORRECTION: &str = "moment2_correction";
 const EMA_ALPHA: &str = "ema_alpha";
+const RANGE_ALPHA: &str = "range_alpha";
 
 /// Which optimiser.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,11 @@ pub struct OptimizerConfig {
     pub ema_alpha: Option<f32>,
     /// Weight of the new batch in the running averages of batch normalisation.
     pub batch_norm_momentum: f32,
+    /// Weight of the new batch in the ranges of quantisation-aware training (a moving average of the batches' least and
+    /// greatest values; Jacob et al. 2018, section 3.1).
+    pub range_alpha: f32,
+    /// Ranges follow the batches for so many steps, then they are frozen.
+    pub range_steps: u64,
 }
 
 impl Default for OptimizerConfig {
@@ -63,6 +69,8 @@ impl Default for OptimizerConfig {
             max_gradient_norm: Some(5.0),
             ema_alpha: Some(0.001),
             batch_norm_momentum: 0.1,
+            range_alpha: 0.05,
+            range_steps: 200,
         }
     }
 }
@@ -127,6 +135,11 @@ impl OptimizerConfig {
             (!(0.0..=1.0).contains(&momentum))
                 .then(|| format!("batch_norm_momentum: expected 0 to 1, found {momentum}"))
         })
+        .or_else(|| {
+            let alpha = self.range_alpha;
+            (!(0.0..=1.0).contains(&alpha))
+                .then(|| format!("range_alpha: expected 0 to 1, found {alpha}"))
+        })
     }
 
     /// The scalar inputs of step `step` (from 0), by name.
@@ -142,6 +155,35 @@ impl OptimizerConfig {
             scalars.push((EMA_ALPHA, alpha.max(early)));
         }
         scalars
+    }
+
+    /// The scalar input of a step that learns ranges, by name: 0 when they are frozen.
+    pub(super) fn range_scalar(&self, step: u64) -> (&'static str, f32) {
+        let learning = step < self.range_steps;
+        (RANGE_ALPHA, if learning { self.range_alpha } else { 0.0 })
+    }
+
+    /// Adds the moving average of `ranges` `[n, 2]` towards `observed` `[n, 2]`. A range without width takes what was
+    /// observed as it is, unless ranges are frozen.
+    pub(super) fn emit_ranges(
+        &self,
+        graph: &mut Graph,
+        ranges: &str,
+        observed: &str,
+    ) -> Result<String, GraphError> {
+        let count = graph.shape(ranges)[0] as i64;
+        let alpha = scalar_input(graph, RANGE_ALPHA)?;
+        let low = graph.slice(ranges, &[0, 1], &[0, 0], &[count, 1], &[1, 1])?;
+        let high = graph.slice(ranges, &[0, 1], &[0, 1], &[count, 2], &[1, 1])?;
+        let empty = graph.apply("GreaterOrEqual", &[&low, &high], &[])?;
+        let empty = graph.cast(&empty, ElementType::F32)?;
+        let learning = graph.unary("Sign", &alpha)?;
+        let first = graph.mul(&empty, &learning)?;
+        let weight = graph.apply("Max", &[&first, &alpha], &[])?;
+        // range + weight (observed - range)
+        let apart = graph.sub(observed, ranges)?;
+        let change = graph.mul(&apart, &weight)?;
+        graph.add(ranges, &change)
     }
 
     /// Adds the clipping and the update. `decaying` has 1 for parameters that decay, else 0.

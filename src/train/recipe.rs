@@ -6,6 +6,7 @@ use super::{
     dataset::DataSource,
     loss::LossKind,
     optimizer::OptimizerConfig,
+    quantize::qat::QuantizationAware,
     schedule::{Decay, Schedule},
 };
 use crate::scheme::Scheme;
@@ -41,6 +42,10 @@ pub struct Recipe {
     /// graph with our metadata.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// Round weights and activations in training as the int8 form will (see `train::quantize::qat`): batch normalisation
+    /// is folded first, so that this is for `init` with a trained model and a small learning rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<QuantizationAware>,
     /// Landmark layout; records of other layouts are left out.
     pub scheme: Scheme,
     /// Side of a landmark crop over the longer edge of the face box.
@@ -124,6 +129,7 @@ impl Default for Recipe {
             training_data: "not stated".to_owned(),
             architecture: "landmarks-base".to_owned(),
             init: None,
+            quantization: None,
             scheme: Scheme::Ibug68,
             crop_margin: 1.3,
             data: Vec::new(),

@@ -3,6 +3,7 @@
 //! The network's parameters are not constants there but slices of one flat input vector, so that the step is a function
 //! `(state, batch, scalars) -> (next state, losses)` with a handful of inputs and outputs, whatever the network.
 
+mod ranges;
 mod state;
 
 pub use state::TrainingState;
@@ -81,6 +82,7 @@ pub struct TrainingStep {
     optimizer: OptimizerConfig,
     parameters: Vec<Slot>,
     running: Vec<Slot>,
+    ranges: Vec<Slot>,
     batch_inputs: Vec<(String, TensorType)>,
     terms: Vec<String>,
 }
@@ -137,14 +139,27 @@ impl TrainingStep {
         for (name, of) in &base.inputs {
             graph.input(name, of.clone())?;
         }
-        let trainable: HashSet<&str> = parameters.iter().map(|slot| slot.name.as_str()).collect();
+        let ranges = ranges::slots(&base);
+        let of_state: HashSet<&str> = parameters
+            .iter()
+            .chain(&ranges)
+            .map(|slot| slot.name.as_str())
+            .collect();
         for (name, tensor) in &base.initializers {
-            if !trainable.contains(name.as_str()) {
+            if !of_state.contains(name.as_str()) {
                 graph.parameter(name, tensor.clone())?;
             }
         }
         let state = graph.input("parameters", TensorType::f32(&[parameter_count]))?;
-        split_parameters(&mut graph, &state, &parameters)?;
+        split(&mut graph, &state, &parameters)?;
+        let range_state = match ranges.last() {
+            Some(last) => {
+                let state = graph.input("ranges", TensorType::f32(&[last.range.end]))?;
+                split(&mut graph, &state, &ranges)?;
+                Some(state)
+            }
+            None => None,
+        };
         for node in &base.nodes {
             graph.push(node.clone())?;
         }
@@ -164,7 +179,7 @@ impl TrainingStep {
         let batch_inputs: Vec<(String, TensorType)> = graph
             .inputs
             .iter()
-            .filter(|(name, _)| *name != state)
+            .filter(|(name, _)| *name != state && Some(name) != range_state.as_ref())
             .cloned()
             .collect();
 
@@ -232,6 +247,11 @@ impl TrainingStep {
             next.push(("ema", new));
         }
 
+        if let Some(state) = &range_state {
+            let new = ranges::emit(&mut graph, optimizer, state, &ranges)?;
+            next.push(("ranges", new));
+        }
+
         graph.outputs.push(LOSS.to_owned());
         graph
             .outputs
@@ -249,6 +269,7 @@ impl TrainingStep {
             optimizer: *optimizer,
             parameters,
             running,
+            ranges,
             batch_inputs,
             terms: terms.iter().map(|term| term.name.clone()).collect(),
         })
@@ -272,6 +293,11 @@ impl TrainingStep {
     /// The names of the trained parameters, in the order in which they lie in the flat vectors.
     pub fn parameter_names(&self) -> impl Iterator<Item = &str> {
         self.parameters.iter().map(|slot| slot.name.as_str())
+    }
+
+    /// Whether the network rounds values to ranges that are learnt.
+    pub fn learns_ranges(&self) -> bool {
+        !self.ranges.is_empty()
     }
 
     /// Number of trained values.
@@ -310,6 +336,7 @@ impl TrainingStep {
             },
             parameters,
             running,
+            ranges: read(&self.ranges),
         }
     }
 
@@ -344,7 +371,11 @@ impl TrainingStep {
             (state.parameters.as_slice(), state.running.as_slice())
         };
         let mut graph = self.forward.clone();
-        for (slots, values) in [(&self.parameters, parameters), (&self.running, running)] {
+        for (slots, values) in [
+            (&self.parameters, parameters),
+            (&self.running, running),
+            (&self.ranges, &state.ranges),
+        ] {
             for slot in slots {
                 let tensor = Tensor::f32(&slot.shape, values[slot.range.clone()].to_vec());
                 graph.initializers.insert(slot.name.clone(), tensor);
@@ -441,8 +472,8 @@ fn ancestors(graph: &Graph, values: &[String]) -> HashSet<String> {
     found
 }
 
-/// Defines each parameter as a part of the flat vector.
-fn split_parameters(graph: &mut Graph, flat: &str, slots: &[Slot]) -> Result<(), GraphError> {
+/// Defines each slot's value as a part of a flat vector.
+fn split(graph: &mut Graph, flat: &str, slots: &[Slot]) -> Result<(), GraphError> {
     let sizes: Vec<i64> = slots.iter().map(|slot| slot.range.len() as i64).collect();
     let sizes = graph.ints(&sizes);
     // Names of our own: those that the graph would make up may be in use by the nodes that follow.
@@ -451,7 +482,7 @@ fn split_parameters(graph: &mut Graph, flat: &str, slots: &[Slot]) -> Result<(),
         .map(|slot| format!("flat.{}", slot.name))
         .collect();
     graph.push(Node {
-        name: "split_parameters".to_owned(),
+        name: format!("split_{flat}"),
         op: "Split".to_owned(),
         domain: String::new(),
         inputs: vec![flat.to_owned(), sizes],

@@ -256,6 +256,7 @@ fn config(name: &str) -> (OptimizerConfig, f32) {
         max_gradient_norm: Some(0.5),
         ema_alpha: Some(0.02),
         batch_norm_momentum: 0.1,
+        ..OptimizerConfig::default()
     };
     let sgd = |nesterov, max_norm| OptimizerConfig {
         optimizer: OptimizerKind::Sgd {

@@ -8,11 +8,13 @@ use crate::{
         checkpoint::{Checkpoint, LATEST},
         dataset::{DataSource, Dataset, Example, Label, OpenOptions},
         evaluate::{Cases, MeanShape},
+        export::fold_batch_norm,
         graph::Graph,
         loader::{Loader, LoaderConfig},
         loss::{LossKind, LossTerm},
         nn::Architecture,
         progress::Progress,
+        quantize::qat::{RangeMap, with_fake_quantization},
         recipe::{Recipe, TaskKind},
         whole_file::write_whole,
     },
@@ -132,8 +134,22 @@ impl Setup {
     }
 }
 
-/// The graph that a new training begins with, its card as metadata.
+/// The graph that a new training begins with, its card as metadata; with the roundings of the int8 form when the recipe
+/// asks for them.
 fn new_forward(recipe: &Recipe) -> Result<Graph, FitError> {
+    let float = float_forward(recipe)?;
+    let Some(how) = &recipe.quantization else {
+        return Ok(float);
+    };
+    let ranges = RangeMap::new();
+    Ok(with_fake_quantization(
+        &fold_batch_norm(&float)?,
+        how,
+        &ranges,
+    )?)
+}
+
+fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
     let Some(init) = &recipe.init else {
         let architecture: Architecture =
             recipe

@@ -6,6 +6,7 @@ mod adjoint;
 mod conv;
 mod conv_gradient;
 mod elementwise;
+mod fake_quantize;
 mod linear;
 mod normalization;
 mod piecewise;
@@ -215,6 +216,24 @@ const RULES: &[(&str, &str, InferRule, Option<AdjointRule>)] = &[
         "ConvTranspose",
         conv::conv_transpose,
         Some(conv_gradient::conv_transpose_adjoint),
+    ),
+    (
+        "facemark",
+        "FakeQuantize",
+        fake_quantize::fake_quantize,
+        Some(fake_quantize::fake_quantize_adjoint),
+    ),
+    (
+        "facemark",
+        "FakeQuantizeWeight",
+        fake_quantize::fake_quantize_weight,
+        Some(fake_quantize::fake_quantize_weight_adjoint),
+    ),
+    (
+        "facemark",
+        "FakeQuantizeGrad",
+        fake_quantize::fake_quantize_grad,
+        None,
     ),
     ("facemark", "DepthwiseGradX", conv::depthwise_grad_x, None),
     ("facemark", "Columns", conv::columns, None),

@@ -21,6 +21,9 @@ impl WeightBits {
     }
 }
 
+/// Smaller steps are taken for none: they would make multipliers that no 32-bit float holds.
+pub const SMALLEST_SCALE: f32 = 1e-12;
+
 /// The 256 values `(q - zero_point) * scale`, q from 0 to 255.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Grid {
@@ -35,7 +38,7 @@ impl Grid {
     pub fn of_range(low: f32, high: f32) -> Self {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let scale = (high - low) / 255.0;
-        if !(scale.is_finite() && scale >= f32::MIN_POSITIVE) {
+        if !(scale.is_finite() && scale >= SMALLEST_SCALE) {
             return Self {
                 scale: 1.0,
                 zero_point: 0,
@@ -67,7 +70,7 @@ impl Grid {
 /// The step of a symmetric weight grid whose largest weight in size is `largest_weight`; 1 when all of them are 0.
 pub fn weight_scale(largest_weight: f32, bits: WeightBits) -> f32 {
     let scale = largest_weight / f32::from(bits.largest());
-    if scale.is_finite() && scale >= f32::MIN_POSITIVE {
+    if scale.is_finite() && scale >= SMALLEST_SCALE {
         scale
     } else {
         1.0

@@ -8,6 +8,7 @@ mod error;
 pub mod grid;
 mod options;
 pub mod points;
+pub mod qat;
 mod ranges;
 
 pub use error::QuantizeError;

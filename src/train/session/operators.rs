@@ -1,10 +1,12 @@
-//! The operators of the domain `facemark`: gradients for which standard operators pass over the activations many times.
+//! The operators of the domain `facemark`: gradients and roundings for which standard operators pass over the activations
+//! many times.
 //!
 //! They run on the CPU in ONNX Runtime's own threads and are in training graphs only, never in a model file.
 
 mod batch_norm;
 mod columns;
 mod depthwise_input;
+mod fake_quantize;
 mod relu;
 
 use super::depthwise;
@@ -18,6 +20,9 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
         .add(depthwise_input::DepthwiseGradX)?
         .add(columns::Columns)?
         .add(relu::ReluGrad)?
+        .add(fake_quantize::FakeQuantize)?
+        .add(fake_quantize::FakeQuantizeGrad)?
+        .add(fake_quantize::FakeQuantizeWeight)?
         .add(batch_norm::BatchNormalizationGrad)
 }
 

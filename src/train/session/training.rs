@@ -46,6 +46,7 @@ pub struct TrainingSession {
     optimizer: OptimizerConfig,
     batch_inputs: Vec<(String, TensorType)>,
     terms: Vec<String>,
+    learns_ranges: bool,
     /// Names of the vectors that are there.
     vectors: Vec<&'static str>,
     sets: [StateSet; 2],
@@ -94,6 +95,7 @@ impl TrainingSession {
             optimizer: *step.optimizer(),
             batch_inputs: step.batch_inputs().to_vec(),
             terms: step.term_names().to_vec(),
+            learns_ranges: step.learns_ranges(),
             vectors: prepared.vectors,
             sets: prepared.sets,
             bindings: prepared.bindings,
@@ -151,7 +153,11 @@ impl TrainingSession {
             let value = Tensor::from_array((tensor.shape.clone(), tensor.values.clone()))?;
             binding.bind_input(name, &value)?;
         }
-        for (name, value) in self.optimizer.scalars(self.step, settings.learning_rate) {
+        let range_scalar = self
+            .learns_ranges
+            .then(|| self.optimizer.range_scalar(self.step));
+        let scalars = self.optimizer.scalars(self.step, settings.learning_rate);
+        for (name, value) in scalars.into_iter().chain(range_scalar) {
             let value = Tensor::from_array((Vec::<usize>::new(), vec![value]))?;
             binding.bind_input(name, &value)?;
         }

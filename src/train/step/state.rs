@@ -15,33 +15,44 @@ pub struct TrainingState {
     pub running: Vec<f32>,
     /// Moving average of `parameters` followed by `running`.
     pub ema: Vec<f32>,
+    /// Least and greatest value of each range of quantisation-aware training, one pair after another.
+    pub ranges: Vec<f32>,
 }
 
 /// Names of a state's vectors, in the order of [`TrainingState::vectors`].
-const VECTORS: [&str; 5] = ["parameters", "moment1", "moment2", "running", "ema"];
+const VECTORS: [&str; 6] = [
+    "parameters",
+    "moment1",
+    "moment2",
+    "running",
+    "ema",
+    "ranges",
+];
 
 impl TrainingState {
     /// The vectors by name.
-    pub fn vectors(&self) -> [(&'static str, &[f32]); 5] {
+    pub fn vectors(&self) -> [(&'static str, &[f32]); 6] {
         let values = [
             &self.parameters,
             &self.moment1,
             &self.moment2,
             &self.running,
             &self.ema,
+            &self.ranges,
         ];
         std::array::from_fn(|index| (VECTORS[index], values[index].as_slice()))
     }
 
     /// The vectors by name, to be written to.
-    pub fn vectors_mut(&mut self) -> [(&'static str, &mut Vec<f32>); 5] {
-        let [a, b, c, d, e] = VECTORS;
+    pub fn vectors_mut(&mut self) -> [(&'static str, &mut Vec<f32>); 6] {
+        let [a, b, c, d, e, f] = VECTORS;
         [
             (a, &mut self.parameters),
             (b, &mut self.moment1),
             (c, &mut self.moment2),
             (d, &mut self.running),
             (e, &mut self.ema),
+            (f, &mut self.ranges),
         ]
     }
 }
