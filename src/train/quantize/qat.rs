@@ -44,6 +44,8 @@ const FAKE_QUANTIZE_WEIGHT: &str = "FakeQuantizeWeight";
 /// What a value is called before it is rounded, a weight after it was, and the range of a value.
 const BEFORE: &str = ".before_rounding";
 const ROUNDED: &str = ".rounded";
+/// What the node is called that rounds a value, unless it stands for a Relu: then it has that one's name.
+const ROUNDING: &str = ".rounding";
 const OBSERVED: &str = ".observed";
 const RANGE: &str = "range.";
 
@@ -111,7 +113,7 @@ impl Builder<'_> {
             NodeForm::Passing => return self.graph.push(node),
             NodeForm::Absorbed if node.op == "Relu" => {
                 let x = node.inputs[0].clone();
-                return self.round(&x, &node.outputs[0], true);
+                return self.round(node.name, &x, &node.outputs[0], true);
             }
             NodeForm::Integer => {
                 if matches!(node.op.as_str(), "Conv" | "Gemm") {
@@ -142,14 +144,20 @@ impl Builder<'_> {
         if form == NodeForm::Float {
             self.float_made.insert(output.clone());
         }
-        self.round(&before, &output, false)
+        self.round(format!("{output}{ROUNDING}"), &before, &output, false)
     }
 
     /// Rounds `x`, after a ReLU with `rectify`, to the grid of `output`.
-    fn round(&mut self, x: &str, output: &str, rectify: bool) -> Result<(), GraphError> {
+    fn round(
+        &mut self,
+        name: String,
+        x: &str,
+        output: &str,
+        rectify: bool,
+    ) -> Result<(), GraphError> {
         let point = self.points.point_of(output).expect("a member has a point");
         let node = Node {
-            name: output.to_owned(),
+            name,
             op: FAKE_QUANTIZE.to_owned(),
             domain: "facemark".to_owned(),
             inputs: vec![x.to_owned(), format!("{RANGE}{}", point.name())],
