@@ -407,13 +407,7 @@ fn attribute_map(attributes: &[(&str, Attribute)]) -> BTreeMap<String, Attribute
 /// The namespace of an operator.
 fn domain_of(op: &str) -> &'static str {
     match op {
-<<<<<<< HEAD
         "FusedMatMul" | "QLinearAdd" | "QGemm" | "QLinearGlobalAveragePool" => "com.microsoft",
-        "DepthwiseGradW" | "DepthwiseGradX" | "Columns" | "ReluGrad" | "BatchNormalizationGrad" => {
-            "facemark"
-        }
-=======
-        "FusedMatMul" => "com.microsoft",
         "DepthwiseGradW"
         | "DepthwiseGradX"
         | "Columns"
@@ -422,7 +416,6 @@ fn domain_of(op: &str) -> &'static str {
         | "FakeQuantize"
         | "FakeQuantizeGrad"
         | "FakeQuantizeWeight" => "facemark",
->>>>>>> 98da8b9 (Quantisation-aware training: the float graph rounds where its int8 form will, ranges follow the batches and are frozen)
         _ => "",
     }
 }

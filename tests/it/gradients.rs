@@ -90,10 +90,10 @@ impl Case {
             graph.parameter(name, tensor.tensor()).unwrap();
         }
         for node in &self.nodes {
-            let domain = if node.op == "FusedMatMul" {
-                "com.microsoft"
-            } else {
-                ""
+            let domain = match node.op.as_str() {
+                "FusedMatMul" => "com.microsoft",
+                "FakeQuantize" | "FakeQuantizeWeight" => "facemark",
+                _ => "",
             };
             let node = Node {
                 name: String::new(),

@@ -438,6 +438,92 @@ for name, shape in [("", (3, 2, 3, 5)), (" of one axis", (4, 3, 5)), (" of vecto
         statistics={key: value.numpy() for key, value in last.items()},
     )
 
+# --- rounding as the int8 form does it, with straight-through gradients ------------------------------------------------
+
+
+def fake_quantize(x, low, high, rectify):
+    """Rounded to 256 levels; the gradient passes where the level is not saturated (and above 0 behind a ReLU)."""
+    z = F.relu(x) if rectify else x
+    scale = (max(high, 0.0) - min(low, 0.0)) / 255
+    if scale == 0:
+        return z
+    zero_point = round(-min(low, 0.0) / scale)
+    level = torch.round(z / scale) + zero_point
+    inside = (level >= 0) & (level <= 255)
+    rounded = (level.clamp(0, 255) - zero_point) * scale
+    return rounded.detach() + inside * (z - z.detach())
+
+
+def fake_quantize_weight(w, axis, largest):
+    others = [other for other in range(w.ndim) if other != axis]
+    scale = w.detach().abs().amax(others, keepdim=True) / largest
+    return (torch.round(w / scale) * scale).detach() + w - w.detach()
+
+
+for name, low, high, rectify in [
+    ("on both sides", -0.75, 1.3, 0),
+    ("everything inside", -2.5, 2.5, 0),
+    ("from 0 on", 0.0, 1.1, 0),
+    ("behind a relu", 0.0, 1.1, 1),
+    ("behind a relu, range below 0", -0.4, 1.1, 1),
+    ("without width", 0.0, 0.0, 0),
+    ("without width behind a relu", 0.0, 0.0, 1),
+]:
+    case(
+        "fake quantize " + name,
+        [("FakeQuantize", ["x", "range"], ["y", "observed"], {"rectify": rectify})],
+        {"x": spread(3, 5, 7)},
+        lambda x, low=low, high=high, rectify=rectify: fake_quantize(x, low, high, rectify),
+        {"range": np.asarray([low, high])},
+    )
+for name, shape, axis, largest in [
+    ("of a convolution", (4, 3, 3, 3), 0, 127),
+    ("of seven bits", (5, 1, 3, 3), 0, 63),
+    ("of columns", (7, 4), 1, 127),
+]:
+    case(
+        "fake quantize weights " + name,
+        [("FakeQuantizeWeight", ["w"], ["y"], {"axis": axis, "largest": largest})],
+        {"w": spread(*shape)},
+        lambda w, axis=axis, largest=largest: fake_quantize_weight(w, axis, largest),
+    )
+
+
+def rounded_net(x, stem, offset, point, dense):
+    h = fake_quantize(F.conv2d(x, fake_quantize_weight(stem, 0, 127), offset, 2, 1), 0.0, 0.9, 1)
+    g = fake_quantize(F.conv2d(h, fake_quantize_weight(point, 0, 127)), -0.8, 0.8, 0)
+    s = fake_quantize(h + g, -1.1, 1.4, 0)
+    return fake_quantize(s.mean((2, 3)), -0.3, 0.6, 0) @ fake_quantize_weight(dense, 0, 127).T
+
+
+case(
+    "a residual net that rounds",
+    [
+        ("FakeQuantizeWeight", ["stem"], ["stem_q"], {}),
+        ("FakeQuantizeWeight", ["point"], ["point_q"], {}),
+        ("FakeQuantizeWeight", ["dense"], ["dense_q"], {}),
+        ("Conv", ["x", "stem_q", "offset"], ["c0"], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+        ("FakeQuantize", ["c0", "range0"], ["h", "o0"], {"rectify": 1}),
+        ("Conv", ["h", "point_q"], ["c1"], {"kernel_shape": [1, 1]}),
+        ("FakeQuantize", ["c1", "range1"], ["g", "o1"], {}),
+        ("Add", ["h", "g"], ["a"], {}),
+        ("FakeQuantize", ["a", "range2"], ["s", "o2"], {}),
+        ("GlobalAveragePool", ["s"], ["p"], {}),
+        ("FakeQuantize", ["p", "range3"], ["q", "o3"], {}),
+        ("Flatten", ["q"], ["f"], {}),
+        ("Gemm", ["f", "dense_q"], ["y"], {"transB": 1}),
+    ],
+    {
+        "x": spread(2, 3, 9, 7),
+        "stem": spread(4, 3, 3, 3, low=-0.2, high=0.2),
+        "offset": spread(4, low=-0.1, high=0.3),
+        "point": spread(4, 4, 1, 1, low=-0.5, high=0.5),
+        "dense": spread(5, 4, low=-1, high=1),
+    },
+    rounded_net,
+    {f"range{i}": np.asarray(r) for i, r in enumerate([[0.0, 0.9], [-0.8, 0.8], [-1.1, 1.4], [-0.3, 0.6]])},
+)
+
 # --- a small net: several rules and sums of gradients at once -----------------------------------------------------------
 
 

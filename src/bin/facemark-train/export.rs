@@ -5,10 +5,11 @@ use clap::Args;
 use facemark::train::{
     export::fold_batch_norm,
     fit::{checkpoint_file, restore},
+    quantize::qat::without_fake_quantization,
     recipe::Recipe,
     whole_file::write_whole,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Writes a checkpoint's network as an ONNX model: averaged weights, batch normalisation folded into the convolutions,
 /// the model card as metadata.
@@ -26,6 +27,10 @@ pub(crate) struct Arguments {
     /// Leave batch normalisation as it is, so that `fit --init` can go on training the model with it.
     #[arg(long)]
     keep_batch_norm: bool,
+    /// Also write the ranges that a quantisation-aware training has learnt (JSON): with the model they make the int8
+    /// form.
+    #[arg(long, value_name = "FILE")]
+    ranges: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -34,15 +39,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => None,
     };
     let trained = restore(&arguments.checkpoint, recipe.as_ref())?;
+    // Of a training without rounding the graph stays as it is and there are no ranges.
+    let (graph, ranges) = without_fake_quantization(&trained.graph).map_err(Failure::running)?;
     let bytes = if arguments.keep_batch_norm {
-        trained.graph.to_onnx()
+        graph.to_onnx()
     } else {
-        fold_batch_norm(&trained.graph)?.to_onnx()
+        fold_batch_norm(&graph)?.to_onnx()
     };
-    write_whole(&arguments.output, &bytes).map_err(|error| {
-        let context = format!("{}: cannot write", arguments.output.display());
-        Failure::running(anyhow::Error::new(error).context(context))
-    })?;
+    match (&arguments.ranges, ranges.values.is_empty()) {
+        (Some(path), false) => {
+            let text = serde_json::to_string_pretty(&ranges).map_err(Failure::running)?;
+            write(path, text.as_bytes())?;
+        }
+        (Some(_), true) => {
+            let reason = "the checkpoint is not of a quantisation-aware training: it has no ranges";
+            return Err(Failure::input(anyhow::anyhow!(reason)));
+        }
+        (None, _) => {}
+    }
+    write(&arguments.output, &bytes)?;
     eprintln!(
         "wrote {} ({} kB, {}) from {}",
         arguments.output.display(),
@@ -51,4 +66,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         checkpoint_file(&arguments.checkpoint).display()
     );
     Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_whole(path, bytes).map_err(|error| {
+        let context = format!("{}: cannot write", path.display());
+        Failure::running(anyhow::Error::new(error).context(context))
+    })
 }

@@ -14,7 +14,7 @@ use crate::{
         loss::{LossKind, LossTerm},
         nn::Architecture,
         progress::Progress,
-        quantize::qat::{RangeMap, with_fake_quantization},
+        quantize::{Ranges, qat::with_fake_quantization},
         recipe::{Recipe, TaskKind},
         whole_file::write_whole,
     },
@@ -141,7 +141,7 @@ fn new_forward(recipe: &Recipe) -> Result<Graph, FitError> {
     let Some(how) = &recipe.quantization else {
         return Ok(float);
     };
-    let ranges = RangeMap::new();
+    let ranges = Ranges::default();
     Ok(with_fake_quantization(
         &fold_batch_norm(&float)?,
         how,

@@ -2,15 +2,13 @@
 //! back. The training step learns weights and ranges of such a graph like those of any other.
 
 use super::{
+    QuantizeError, Range, Ranges,
     grid::WeightBits,
     points::{NodeForm, QuantizationPoints, quantization_points},
 };
 use crate::train::graph::{Attribute, Graph, GraphError, Node, Tensor};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// How a network is rounded while it is trained.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,10 +18,6 @@ pub struct QuantizationAware {
     pub reduce_range: bool,
     /// Names of nodes, or of their outputs, that stay float.
     pub keep_float: Vec<String>,
-    /// File with the ranges to begin with, as a calibration writes it; without one they are learnt from the first batch
-    /// on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ranges: Option<PathBuf>,
 }
 
 impl QuantizationAware {
@@ -35,9 +29,6 @@ impl QuantizationAware {
         }
     }
 }
-
-/// Least and greatest value by the name of the rounded value.
-pub type RangeMap = BTreeMap<String, (f32, f32)>;
 
 const FAKE_QUANTIZE: &str = "FakeQuantize";
 const FAKE_QUANTIZE_WEIGHT: &str = "FakeQuantizeWeight";
@@ -60,7 +51,7 @@ const RANGE: &str = "range.";
 pub fn with_fake_quantization(
     graph: &Graph,
     how: &QuantizationAware,
-    ranges: &RangeMap,
+    ranges: &Ranges,
 ) -> Result<Graph, GraphError> {
     let kept: BTreeSet<String> = how.keep_float.iter().cloned().collect();
     let points = quantization_points(graph, &kept);
@@ -81,9 +72,9 @@ pub fn with_fake_quantization(
         let (low, high) = point
             .members
             .iter()
-            .filter_map(|member| ranges.get(member))
-            .fold((0.0f32, 0.0f32), |all, &(low, high)| {
-                (all.0.min(low), all.1.max(high))
+            .filter_map(|member| ranges.values.get(member))
+            .fold((0.0f32, 0.0f32), |(low, high), range| {
+                (low.min(range.min()), high.max(range.max()))
             });
         let range = [low.max(point.lowest), high.min(point.highest)];
         builder.graph.parameter(
@@ -197,15 +188,16 @@ pub fn has_fake_quantization(graph: &Graph) -> bool {
 /// rounded there.
 ///
 /// # Errors
-/// The graph does not type-check, which one that [`with_fake_quantization`] made does.
-pub fn without_fake_quantization(graph: &Graph) -> Result<(Graph, RangeMap), GraphError> {
+/// A range is not one (training went astray), or the graph does not type-check, which one that
+/// [`with_fake_quantization`] made does.
+pub fn without_fake_quantization(graph: &Graph) -> Result<(Graph, Ranges), QuantizeError> {
     let mut float = Graph::new(&graph.name);
     float.metadata.clone_from(&graph.metadata);
     for (name, of) in &graph.inputs {
         float.input(name, of.clone())?;
     }
     let mut original: HashMap<&str, &str> = HashMap::new();
-    let mut ranges = RangeMap::new();
+    let mut ranges = Ranges::default();
     let mut range_names = HashSet::new();
     for node in &graph.nodes {
         if node.op == FAKE_QUANTIZE_WEIGHT {
@@ -214,7 +206,9 @@ pub fn without_fake_quantization(graph: &Graph) -> Result<(Graph, RangeMap), Gra
         if node.op == FAKE_QUANTIZE {
             let range = graph.initializers.get(&node.inputs[1]);
             if let Some(&[low, high]) = range.and_then(Tensor::as_f32) {
-                ranges.insert(node.outputs[0].clone(), (low, high));
+                ranges
+                    .values
+                    .insert(node.outputs[0].clone(), Range::new(low, high)?);
             }
             range_names.insert(node.inputs[1].as_str());
             if node.int("rectify").unwrap_or(0) == 0 {
@@ -266,7 +260,7 @@ mod tests {
     fn undoing_gives_the_same_graph_back() {
         for architecture in Architecture::ALL {
             let float = float_graph(architecture);
-            let mut ranges = RangeMap::new();
+            let mut ranges = Ranges::default();
             let points = quantization_points(&float, &BTreeSet::new());
             for (index, point) in points
                 .points
@@ -276,7 +270,8 @@ mod tests {
             {
                 for member in &point.members {
                     let low = if point.lowest == 0.0 { 0.0 } else { -1.5 };
-                    ranges.insert(member.clone(), (low, 1.0 + index as f32));
+                    let range = Range::new(low, 1.0 + index as f32).unwrap();
+                    ranges.values.insert(member.clone(), range);
                 }
             }
             let how = QuantizationAware::default();
@@ -295,7 +290,7 @@ mod tests {
             reduce_range: true,
             ..QuantizationAware::default()
         };
-        let rounded = with_fake_quantization(&float, &how, &RangeMap::new()).unwrap();
+        let rounded = with_fake_quantization(&float, &how, &Ranges::default()).unwrap();
         let count = |graph: &Graph, ops: &[&str]| {
             let nodes = graph.nodes.iter();
             nodes.filter(|node| ops.contains(&node.op.as_str())).count()
