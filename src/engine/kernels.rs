@@ -25,9 +25,11 @@ mod float;
 pub(super) mod float_depthwise;
 mod fully_connected;
 mod layout;
+mod packing;
 mod peak;
 mod pool;
 mod portable;
+mod simd;
 #[cfg(test)]
 mod tests;
 

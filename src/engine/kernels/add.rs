@@ -3,11 +3,13 @@
 use super::{
     KernelSet,
     arithmetic::{AddSpec, AddTerms},
-    layout::Layout,
+    layout::{LANES, Layout},
+    simd::Instance,
 };
 use std::ops::Range;
 
-/// `QLinearAdd` of two maps of one size.
+/// `QLinearAdd` of two maps. An operand may be smaller than the output by whole factors in height and width: then it is
+/// enlarged on the way as [`super::ResizeNearest`] does.
 #[derive(Clone, Debug)]
 pub(crate) struct Add {
     a: Layout,
@@ -15,13 +17,16 @@ pub(crate) struct Add {
     output: Layout,
     terms: AddTerms,
     zero: u8,
+    /// Of each operand: output rows and columns that show one of its own.
+    factors: [(usize, usize); 2],
+    instance: Option<&'static Instance>,
 }
 
 impl Add {
     /// Prepares an addition.
     ///
     /// # Panics
-    /// When the maps have different sizes.
+    /// When the maps' sizes or channels do not fit.
     pub(crate) fn new(
         set: KernelSet,
         a: Layout,
@@ -29,20 +34,37 @@ impl Add {
         output: Layout,
         spec: &AddSpec,
     ) -> Self {
-        let _ = set;
-        assert!(a.is_same_size(&output) && b.is_same_size(&output));
+        let factors = [a, b].map(|operand| {
+            let factors = (output.height / operand.height, output.width / operand.width);
+            let height = operand.height * factors.0;
+            assert_eq!(
+                (height, operand.width * factors.1),
+                (output.height, output.width)
+            );
+            assert_eq!(operand.channels, output.channels);
+            factors
+        });
+        let terms = AddTerms::new(spec);
+        let is_for_vectors = terms.is_moderate()
+            && output.channel_stride % LANES == 0
+            && [a, b]
+                .iter()
+                .all(|map| map.channel_stride == output.channel_stride);
         Self {
             a,
             b,
             output,
-            terms: AddTerms::new(spec),
+            terms,
             zero: spec.output_zero,
+            factors,
+            instance: Instance::choose(set, true).filter(|_| is_for_vectors),
         }
     }
 
     /// The kernel in words.
     pub(crate) fn describe(&self) -> String {
-        "add portable".to_owned()
+        let kernel = self.instance.map_or("portable", |instance| instance.name);
+        format!("add {kernel}")
     }
 
     /// Adds rows `rows` of whole buffers `a` and `b` into `output_rows`, as [`super::Convolution::run`] writes them.
@@ -53,19 +75,60 @@ impl Add {
         self.a.check_input(a);
         self.b.check_input(b);
         self.output.check_output(&rows, output_rows);
-        let Layout {
-            width, channels, ..
-        } = self.output;
         for (y, row) in rows.zip(output_rows.chunks_exact_mut(self.output.row_bytes())) {
             self.output.fill_sides(self.zero, row);
-            for x in 0..width {
-                let a = &a[self.a.offset(y, x)..];
-                let b = &b[self.b.offset(y, x)..];
-                let at = (self.output.left + x) * self.output.channel_stride;
-                let pixel = &mut row[at..at + channels];
-                for ((sum, &a), &b) in pixel.iter_mut().zip(a).zip(b) {
-                    *sum = self.terms.add(a, b);
-                }
+            let [from_a, from_b] = self.factors;
+            let a = &a[self.a.offset(y / from_a.0, 0)..];
+            let b = &b[self.b.offset(y / from_b.0, 0)..];
+            let inside = self.output.left * self.output.channel_stride;
+            match self.instance {
+                Some(instance) => self.add_vectors(instance, a, b, &mut row[inside..]),
+                None => self.add_bytes(a, b, &mut row[inside..]),
+            }
+        }
+    }
+
+    /// One row, from its first pixels on.
+    fn add_vectors(&self, instance: &Instance, a: &[u8], b: &[u8], row: &mut [u8]) {
+        let Layout {
+            width,
+            channel_stride,
+            ..
+        } = self.output;
+        let [(_, from_a), (_, from_b)] = self.factors;
+        // Neighbouring pixels lie one after the other in all maps unless one is enlarged.
+        let (pieces, bytes) = match (from_a, from_b) {
+            (1, 1) => (1, width * channel_stride),
+            _ => (width, channel_stride),
+        };
+        assert!(row.len() >= pieces * bytes);
+        for piece in 0..pieces {
+            let a = &a[piece / from_a * channel_stride..];
+            let b = &b[piece / from_b * channel_stride..];
+            let output = &mut row[piece * bytes..];
+            // SAFETY: the instance was chosen because the processor has its instructions; the maps were checked with their
+            // slack, which is no shorter than a vector, and the row just now.
+            unsafe {
+                (instance.add)(
+                    &self.terms,
+                    a.as_ptr(),
+                    b.as_ptr(),
+                    output.as_mut_ptr(),
+                    bytes,
+                );
+            }
+        }
+    }
+
+    fn add_bytes(&self, a: &[u8], b: &[u8], row: &mut [u8]) {
+        let [(_, from_a), (_, from_b)] = self.factors;
+        let pixels = row.chunks_exact_mut(self.output.channel_stride);
+        for (x, pixel) in pixels.enumerate().take(self.output.width) {
+            let a = &a[x / from_a * self.a.channel_stride..];
+            let b = &b[x / from_b * self.b.channel_stride..];
+            let sums = pixel.iter_mut().take(self.output.channels);
+            for ((sum, &a), &b) in sums.zip(a).zip(b) {
+                *sum = self.terms.add(a, b);
             }
         }
     }

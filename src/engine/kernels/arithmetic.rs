@@ -46,6 +46,11 @@ impl AddTerms {
         }
     }
 
+    /// Whether no sum comes near the limits of 32-bit integers.
+    pub(crate) fn is_moderate(&self) -> bool {
+        255.0 * (self.ratio_a.abs() + self.ratio_b.abs()) + self.fixed.abs() < 1e9
+    }
+
     pub(crate) fn add(&self, a: u8, b: u8) -> u8 {
         let inner = f32::from(b).mul_add(self.ratio_b, self.fixed);
         let sum = f32::from(a).mul_add(self.ratio_a, inner).round_ties_even();

@@ -4,9 +4,14 @@ use super::{
     KernelSet,
     arithmetic::{AddSpec, AddTerms},
     layout::{LANES, Layout},
+    packing::is_safe_in_16_bits,
     portable,
+    simd::{Dense, Depthwise, Instance},
 };
 use std::ops::Range;
+
+/// Results in output steps below this are converted to integers without a thought.
+pub(super) const MODERATE: f64 = 1e9;
 
 /// What a [`Convolution`] is made of.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +85,8 @@ pub(super) struct Epilogue {
     pub(super) residual: Option<Residual>,
     /// Zero point of the map that is written, for its border.
     pub(super) border: u8,
+    /// Whether no result comes near the limits of 32-bit integers, which vector kernels take for granted.
+    pub(super) is_moderate: bool,
 }
 
 /// A fused addition.
@@ -107,11 +114,18 @@ impl Epilogue {
         let padded = channels.next_multiple_of(4 * LANES);
         let taps = spec.weights.len() / channels;
         let mut start = vec![0; padded];
+        let mut is_moderate = true;
         for (channel, start) in start.iter_mut().enumerate().take(channels) {
             let own = &spec.weights[channel * taps..][..taps];
             let sum: i32 = own.iter().map(|&weight| i32::from(weight)).sum();
             let shift = i32::from(spec.input_zero).wrapping_mul(sum);
             *start = spec.bias[channel].wrapping_sub(shift);
+            let greatest: f64 = own
+                .iter()
+                .map(|&weight| 255.0 * f64::from(weight).abs())
+                .sum();
+            let greatest = (greatest + f64::from(*start).abs()).min(f64::from(i32::MAX));
+            is_moderate &= greatest * f64::from(spec.multipliers[channel]).abs() < MODERATE;
         }
         let mut multipliers = spec.multipliers.to_vec();
         multipliers.resize(padded, 0.0);
@@ -120,11 +134,13 @@ impl Epilogue {
             result_is_a: residual.result_is_a,
             other: residual.other,
         });
+        is_moderate &= residual.is_none_or(|residual| residual.terms.is_moderate());
         Self {
             start,
             multipliers,
             zero: spec.output_zero,
             residual,
+            is_moderate,
             border: spec
                 .residual
                 .map_or(spec.output_zero, |residual| residual.add.output_zero),
@@ -137,7 +153,6 @@ impl Epilogue {
 /// Dense, pointwise, depthwise and grouped, any kernel size and stride; no dilation.
 #[derive(Clone, Debug)]
 pub(crate) struct Convolution {
-    set: KernelSet,
     geometry: Geometry,
     group: usize,
     epilogue: Epilogue,
@@ -147,6 +162,9 @@ pub(crate) struct Convolution {
 #[derive(Clone, Debug)]
 enum Kernel {
     Portable(portable::Convolution),
+    Dense(&'static Instance, Dense),
+    /// The channels in order, perhaps with shorter vectors at the end.
+    Depthwise(Vec<(&'static Instance, Depthwise)>),
 }
 
 impl Convolution {
@@ -156,6 +174,13 @@ impl Convolution {
     /// When sizes disagree: weights, bias or multipliers with the channels, the input's border with the windows, the output
     /// or the residual's other operand with what they must be. The lowering makes them; a model file cannot bring them about.
     pub(crate) fn new(set: KernelSet, spec: &ConvSpec<'_>) -> Self {
+        // In order of their channels, any two weights may become neighbours.
+        let is_safe = is_safe_in_16_bits(spec.weights);
+        Self::with_instance(Instance::choose(set, is_safe), spec)
+    }
+
+    /// Packs a convolution for an instance, or portably without one.
+    pub(super) fn with_instance(instance: Option<&'static Instance>, spec: &ConvSpec<'_>) -> Self {
         check(spec);
         let geometry = Geometry {
             input: spec.input,
@@ -165,12 +190,38 @@ impl Convolution {
             pad_top: spec.pad_top,
             pad_left: spec.pad_left,
         };
+        let epilogue = Epilogue::new(spec);
+        let channels = spec.output.channels;
+        let is_depthwise = spec.group == spec.input.channels && spec.group == channels;
+        let is_for_vectors = epilogue.is_moderate && !is_huge(spec);
+        let kernel = match instance.filter(|_| is_for_vectors) {
+            None => Kernel::Portable(portable::Convolution::new(spec)),
+            Some(instance) if is_depthwise && spec.input.channel_stride % LANES == 0 => {
+                let whole = channels / instance.bytes * instance.bytes;
+                let (narrow, wide) = match instance.narrow {
+                    Some(narrow) if channels - whole <= narrow.bytes => (narrow, whole),
+                    _ => (instance, channels),
+                };
+                let parts = [(instance, 0..wide), (narrow, wide..channels)]
+                    .into_iter()
+                    .filter(|(_, channels)| !channels.is_empty())
+                    .map(|(instance, channels)| {
+                        let pack = instance.pack_depthwise;
+                        (instance, pack(spec, &epilogue, channels))
+                    })
+                    .collect();
+                Kernel::Depthwise(parts)
+            }
+            Some(instance) => {
+                let pack = instance.pack_dense;
+                Kernel::Dense(instance, pack(spec, &geometry, &epilogue))
+            }
+        };
         Self {
-            set,
             geometry,
             group: spec.group,
-            epilogue: Epilogue::new(spec),
-            kernel: Kernel::Portable(portable::Convolution::new(spec)),
+            epilogue,
+            kernel,
         }
     }
 
@@ -194,7 +245,9 @@ impl Convolution {
             (y, x) => format!("/{y}x{x}"),
         };
         let kernel = match &self.kernel {
-            Kernel::Portable(_) => "portable".to_owned(),
+            Kernel::Portable(_) => "portable",
+            Kernel::Dense(instance, _) => instance.name,
+            Kernel::Depthwise(parts) => parts.first().map_or("", |(instance, _)| instance.name),
         };
         let add = self.epilogue.residual.map_or("", |_| " + add");
         format!("{kind}{height}x{width}{stride} {kernel}{add}")
@@ -245,8 +298,43 @@ impl Convolution {
                 residual,
                 output_rows,
             ),
+            // SAFETY: the instance was chosen because the processor has its instructions; the buffers were checked above
+            // against the layouts, and the layouts against the windows when the kernel was made.
+            Kernel::Dense(instance, kernel) => unsafe {
+                (instance.dense)(
+                    kernel,
+                    &self.geometry,
+                    &self.epilogue,
+                    rows,
+                    input,
+                    residual,
+                    output_rows,
+                );
+            },
+            Kernel::Depthwise(parts) => {
+                for (instance, kernel) in parts {
+                    // SAFETY: as above.
+                    unsafe {
+                        (instance.depthwise)(
+                            kernel,
+                            &self.geometry,
+                            &self.epilogue,
+                            rows.clone(),
+                            input,
+                            residual,
+                            output_rows,
+                        );
+                    }
+                }
+            }
         }
     }
+}
+
+/// Whether offsets do not fit the 32 bits that the vector kernels keep them in.
+fn is_huge(spec: &ConvSpec<'_>) -> bool {
+    let other = spec.residual.map_or(0, |residual| residual.other.len());
+    spec.input.len().max(spec.output.len()).max(other) > u32::MAX as usize
 }
 
 fn check(spec: &ConvSpec<'_>) {

@@ -1,4 +1,5 @@
-//! Moves bytes between layouts: other borders or strides, concatenation, nearest-neighbour enlargement.
+//! Moves bytes between layouts: other borders or strides, concatenation, nearest-neighbour enlargement. All kernel sets do
+//! this alike.
 
 use super::{KernelSet, layout::Layout};
 use std::ops::Range;
@@ -20,13 +21,12 @@ impl Copy {
     /// # Panics
     /// When the sizes differ or the channels do not fit.
     pub(crate) fn new(
-        set: KernelSet,
+        _set: KernelSet,
         input: Layout,
         output: Layout,
         first_channel: usize,
         zero: u8,
     ) -> Self {
-        let _ = set;
         assert_eq!((input.height, input.width), (output.height, output.width));
         assert!(first_channel + input.channels <= output.channels);
         Self {
@@ -39,7 +39,7 @@ impl Copy {
 
     /// The kernel in words.
     pub(crate) fn describe(&self) -> String {
-        "copy portable".to_owned()
+        "copy".to_owned()
     }
 
     /// Copies rows `rows` of the whole buffer `input` into `output_rows`, as [`super::Convolution::run`] takes them.
@@ -71,7 +71,7 @@ impl Copy {
             for x in 0..from.width {
                 let source = &input[from.offset(y, x)..][..from.channels];
                 let at = (to.left + x) * to.channel_stride + self.first_channel;
-                row[at..at + from.channels].copy_from_slice(source);
+                copy(source, &mut row[at..]);
             }
         }
     }
@@ -92,8 +92,7 @@ impl ResizeNearest {
     ///
     /// # Panics
     /// When the factors are not whole or the channels differ.
-    pub(crate) fn new(set: KernelSet, input: Layout, output: Layout, zero: u8) -> Self {
-        let _ = set;
+    pub(crate) fn new(_set: KernelSet, input: Layout, output: Layout, zero: u8) -> Self {
         let factors = (output.height / input.height, output.width / input.width);
         assert_eq!(input.channels, output.channels);
         assert_eq!(input.height * factors.0, output.height);
@@ -108,7 +107,7 @@ impl ResizeNearest {
 
     /// The kernel in words.
     pub(crate) fn describe(&self) -> String {
-        format!("resize x{}x{} portable", self.factors.0, self.factors.1)
+        format!("resize x{}x{}", self.factors.0, self.factors.1)
     }
 
     /// Writes rows `rows`; `input` is the whole buffer, `output_rows` as in [`super::Convolution::run`].
@@ -128,8 +127,18 @@ impl ResizeNearest {
             let pixels = row[to.left * to.channel_stride..].chunks_exact_mut(to.channel_stride);
             for (x, pixel) in pixels.enumerate().take(to.width) {
                 let at = from.offset(y / self.factors.0, x / self.factors.1);
-                pixel[..to.channels].copy_from_slice(&input[at..at + to.channels]);
+                copy(&input[at..at + to.channels], pixel);
             }
         }
     }
+}
+
+/// Copies a pixel's channels, in groups of 16 as long as there are: a call of `memcpy` costs more than a pixel.
+fn copy(from: &[u8], to: &mut [u8]) {
+    let (groups, rest) = from.as_chunks::<16>();
+    let (to_groups, _) = to.as_chunks_mut::<16>();
+    for (from, to) in groups.iter().zip(to_groups) {
+        *to = *from;
+    }
+    to[from.len() - rest.len()..][..rest.len()].copy_from_slice(rest);
 }

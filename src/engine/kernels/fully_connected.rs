@@ -1,6 +1,13 @@
 //! Fully connected layers: QGemm with one row, and QLinearMatMul.
 
-use super::{KernelSet, arithmetic::requantize, layout::Layout};
+use super::{
+    KernelSet,
+    arithmetic::requantize,
+    convolution::ConvSpec,
+    layout::{LANES, Layout},
+    packing::{DenseWeights, is_safe_in_16_bits, partition},
+    simd::Instance,
+};
 
 /// What a [`FullyConnected`] is made of.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +42,20 @@ pub(crate) enum FullyOutput<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct FullyConnected {
     input: Layout,
-    /// `[output][row][column][channel]`.
-    weights: Vec<i8>,
+    kernel: Kernel,
+    /// Padded with 0 to whole blocks.
     start: Vec<i32>,
     scales: Vec<f32>,
     /// Zero point of a requantised output.
     zero: Option<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Kernel {
+    /// `[output][row][column][channel]`.
+    Portable(Vec<i8>),
+    /// As a convolution whose only window is the whole map.
+    Dense(&'static Instance, DenseWeights),
 }
 
 impl FullyConnected {
@@ -49,7 +64,6 @@ impl FullyConnected {
     /// # Panics
     /// When lengths disagree.
     pub(crate) fn new(set: KernelSet, spec: &FullySpec<'_>) -> Self {
-        let _ = set;
         let input = spec.input;
         let pixels = input.height * input.width;
         let depth = pixels * input.channels;
@@ -60,18 +74,35 @@ impl FullyConnected {
             FullyOutput::Quantized { multipliers, zero } => (multipliers, Some(zero)),
         };
         assert_eq!(scales.len(), outputs, "scales");
-        let mut weights = Vec::with_capacity(outputs * depth);
-        let mut start = Vec::with_capacity(outputs);
-        for (output, &bias) in spec.bias.iter().enumerate() {
-            let row = &spec.weights[output * depth..][..depth];
-            let sum: i32 = row.iter().map(|&weight| i32::from(weight)).sum();
-            start.push(bias.wrapping_sub(i32::from(spec.input_zero).wrapping_mul(sum)));
-            let source = |at: usize| row[at % input.channels * pixels + at / input.channels];
-            weights.extend((0..depth).map(source));
-        }
+        let mut start: Vec<i32> = spec
+            .weights
+            .chunks_exact(depth)
+            .zip(spec.bias)
+            .map(|(row, bias)| {
+                let sum: i32 = row.iter().map(|&weight| i32::from(weight)).sum();
+                bias.wrapping_sub(i32::from(spec.input_zero).wrapping_mul(sum))
+            })
+            .collect();
+        let instance = Instance::choose(set, is_safe_in_16_bits(spec.weights));
+        let kernel = match instance.filter(|_| input.len() <= u32::MAX as usize) {
+            None => Kernel::Portable(
+                (0..outputs * depth)
+                    .map(|at| {
+                        let (output, at) = (at / depth, at % depth);
+                        let (pixel, channel) = (at / input.channels, at % input.channels);
+                        spec.weights[output * depth + channel * pixels + pixel]
+                    })
+                    .collect(),
+            ),
+            Some(instance) => {
+                let blocks = partition(outputs.div_ceil(LANES), 4);
+                start.resize(outputs.next_multiple_of(LANES), 0);
+                Kernel::Dense(instance, DenseWeights::new(&spec.as_convolution(), &blocks))
+            }
+        };
         Self {
             input,
-            weights,
+            kernel,
             start,
             scales: scales.to_vec(),
             zero,
@@ -80,17 +111,22 @@ impl FullyConnected {
 
     /// The kernel in words.
     pub(crate) fn describe(&self) -> String {
-        "fully connected portable".to_owned()
+        let kernel = match &self.kernel {
+            Kernel::Portable(_) => "portable",
+            Kernel::Dense(instance, _) => instance.name,
+        };
+        format!("fully connected {kernel}")
     }
 
     /// Multiply-accumulates of a run.
     pub(crate) fn macs(&self) -> u64 {
-        self.weights.len() as u64
+        let inputs = self.input.height * self.input.width * self.input.channels;
+        (inputs * self.outputs()) as u64
     }
 
     /// Number of outputs.
     pub(crate) fn outputs(&self) -> usize {
-        self.start.len()
+        self.scales.len()
     }
 
     /// Computes all outputs as floats. `input` is the whole buffer of the map with its slack.
@@ -101,9 +137,9 @@ impl FullyConnected {
         assert!(self.zero.is_none(), "a requantised output");
         assert!(output.len() >= self.outputs());
         self.input.check_input(input);
-        for (index, result) in output.iter_mut().enumerate().take(self.outputs()) {
-            *result = self.sum(index, input) as f32 * self.scales[index];
-        }
+        self.sums(input, |index, sum| {
+            output[index] = sum as f32 * self.scales[index];
+        });
     }
 
     /// Computes all outputs as bytes. `output` begins with the only pixel of the output map and holds at least as many
@@ -115,12 +151,38 @@ impl FullyConnected {
         let zero = self.zero.expect("a float output");
         assert!(output.len() >= self.outputs());
         self.input.check_input(input);
-        for (index, result) in output.iter_mut().enumerate().take(self.outputs()) {
-            *result = requantize(self.sum(index, input), self.scales[index], zero);
+        self.sums(input, |index, sum| {
+            output[index] = requantize(sum, self.scales[index], zero);
+        });
+    }
+
+    /// Gives each output's sum to `finish`.
+    fn sums(&self, input: &[u8], mut finish: impl FnMut(usize, i32)) {
+        match &self.kernel {
+            Kernel::Portable(weights) => {
+                for output in 0..self.outputs() {
+                    finish(output, self.sum(weights, output, input));
+                }
+            }
+            Kernel::Dense(instance, weights) => {
+                for block in &weights.blocks {
+                    let mut sums = [0; 4 * LANES];
+                    let start = &self.start[block.first..];
+                    let map = &input[self.input.offset(0, 0)..];
+                    // SAFETY: the instance was chosen because the processor has its instructions; the input was checked
+                    // against the layout that the steps were made for; the start values were padded to whole panels.
+                    unsafe { (instance.sums)(weights, block, start, map.as_ptr(), &mut sums) };
+                    let outputs = self.outputs() - block.first;
+                    let count = outputs.min(block.panels * LANES);
+                    for (within, &sum) in sums[..count].iter().enumerate() {
+                        finish(block.first + within, sum);
+                    }
+                }
+            }
         }
     }
 
-    fn sum(&self, output: usize, input: &[u8]) -> i32 {
+    fn sum(&self, weights: &[i8], output: usize, input: &[u8]) -> i32 {
         let Layout {
             height,
             width,
@@ -128,7 +190,7 @@ impl FullyConnected {
             ..
         } = self.input;
         let depth = height * width * channels;
-        let mut weights = self.weights[output * depth..][..depth].iter();
+        let mut weights = weights[output * depth..][..depth].iter();
         let mut sum = self.start[output];
         for y in 0..height {
             for x in 0..width {
@@ -139,5 +201,26 @@ impl FullyConnected {
             }
         }
         sum
+    }
+}
+
+impl<'a> FullySpec<'a> {
+    /// The convolution with the same sums, without what follows them.
+    fn as_convolution(&self) -> ConvSpec<'a> {
+        ConvSpec {
+            input: self.input,
+            output: Layout::map(1, 1, self.bias.len()),
+            kernel: (self.input.height, self.input.width),
+            stride: (1, 1),
+            pad_top: 0,
+            pad_left: 0,
+            group: 1,
+            weights: self.weights,
+            bias: self.bias,
+            multipliers: &[],
+            input_zero: self.input_zero,
+            output_zero: 0,
+            residual: None,
+        }
     }
 }

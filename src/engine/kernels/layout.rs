@@ -1,6 +1,9 @@
 //! How a map lies in memory: channels-last bytes with a border, in an aligned buffer with slack.
 
-use std::ops::{Deref, DerefMut, Range};
+use std::{
+    fmt,
+    ops::{Deref, DerefMut, Range},
+};
 
 /// Bytes after [`Layout::len`] that a buffer has and kernels may read.
 pub(crate) const SLACK: usize = 64;
@@ -168,6 +171,12 @@ impl Buffer {
         let mut buffer = Self::new(bytes.len());
         buffer[..bytes.len()].copy_from_slice(bytes);
         buffer
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Buffer of {} bytes", self.len)
     }
 }
 

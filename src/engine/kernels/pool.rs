@@ -1,6 +1,12 @@
 //! Pooling: global average with requantisation, and maximum.
 
-use super::{KernelSet, arithmetic::requantize, layout::Layout};
+use super::{
+    KernelSet,
+    arithmetic::requantize,
+    convolution::MODERATE,
+    layout::{LANES, Layout},
+    simd::{Average, Instance},
+};
 use std::ops::Range;
 
 /// `com.microsoft.QLinearGlobalAveragePool`.
@@ -8,9 +14,8 @@ use std::ops::Range;
 pub(crate) struct GlobalAveragePool {
     input: Layout,
     output: Layout,
-    start: i32,
-    multiplier: f32,
-    zero: u8,
+    average: Average,
+    instance: Option<&'static Instance>,
 }
 
 impl GlobalAveragePool {
@@ -25,22 +30,28 @@ impl GlobalAveragePool {
         (input_scale, input_zero): (f32, u8),
         (output_scale, output_zero): (f32, u8),
     ) -> Self {
-        let _ = set;
         let pixels = input.height * input.width;
         assert!((output.height, output.width) == (1, 1) && output.channels == input.channels);
         assert!(pixels < 1 << 23, "{pixels} pixels to average");
-        Self {
-            input,
-            output,
+        let average = Average {
             start: -(i32::from(input_zero) * pixels as i32),
             multiplier: input_scale / (output_scale * pixels as f32),
             zero: output_zero,
+        };
+        let greatest = 255.0 * pixels as f64 * f64::from(average.multiplier).abs();
+        let is_for_vectors = greatest < MODERATE && have_lanes(&[input, output]);
+        Self {
+            input,
+            output,
+            average,
+            instance: Instance::choose(set, true).filter(|_| is_for_vectors),
         }
     }
 
     /// The kernel in words.
     pub(crate) fn describe(&self) -> String {
-        "global average portable".to_owned()
+        let kernel = self.instance.map_or("portable", |instance| instance.name);
+        format!("global average {kernel}")
     }
 
     /// Averages the map in the whole buffer `input` into `output_row`, the one row of the output with its border.
@@ -50,19 +61,43 @@ impl GlobalAveragePool {
     pub(crate) fn run(&self, input: &[u8], output_row: &mut [u8]) {
         self.input.check_input(input);
         self.output.check_output(&(0..1), output_row);
-        self.output.fill_sides(self.zero, output_row);
+        let Average {
+            start,
+            multiplier,
+            zero,
+        } = self.average;
+        self.output.fill_sides(zero, output_row);
         let at = self.output.left * self.output.channel_stride;
-        let results = &mut output_row[at..at + self.output.channels];
-        for (channel, result) in results.iter_mut().enumerate() {
-            let mut sum = self.start;
+        let pixel = &mut output_row[at..][..self.output.channel_stride];
+        if let Some(instance) = self.instance {
+            let map = &input[self.input.offset(0, 0)..];
+            let rows = (self.input.height, self.input.row_bytes());
+            let columns = (self.input.width, self.input.channel_stride);
+            let count = self.input.channels.next_multiple_of(LANES);
+            // SAFETY: the instance was chosen because the processor has its instructions; the map was checked with its
+            // slack, which is no shorter than a vector; the pixel has room for whole groups of 16 channels.
+            unsafe {
+                let output = pixel.as_mut_ptr();
+                (instance.average)(&self.average, map.as_ptr(), rows, columns, output, count);
+            }
+            return;
+        }
+        let results = pixel.iter_mut().take(self.output.channels);
+        for (channel, result) in results.enumerate() {
+            let mut sum = start;
             for y in 0..self.input.height {
                 for x in 0..self.input.width {
                     sum += i32::from(input[self.input.offset(y, x) + channel]);
                 }
             }
-            *result = requantize(sum, self.multiplier, self.zero);
+            *result = requantize(sum, multiplier, zero);
         }
     }
+}
+
+/// Whether pixels of all maps are whole groups of 16 bytes.
+fn have_lanes(maps: &[Layout]) -> bool {
+    maps.iter().all(|map| map.channel_stride % LANES == 0)
 }
 
 /// Where the windows of a [`MaxPool`] lie.
@@ -84,6 +119,7 @@ pub(crate) struct PoolSpec {
 #[derive(Clone, Debug)]
 pub(crate) struct MaxPool {
     spec: PoolSpec,
+    instance: Option<&'static Instance>,
 }
 
 impl MaxPool {
@@ -92,7 +128,6 @@ impl MaxPool {
     /// # Panics
     /// When channels differ or a window would be empty.
     pub(crate) fn new(set: KernelSet, spec: PoolSpec) -> Self {
-        let _ = set;
         let PoolSpec {
             input,
             output,
@@ -105,13 +140,18 @@ impl MaxPool {
         assert!(spec.pad_top < kernel.0 && spec.pad_left < kernel.1);
         assert!((output.height - 1) * stride.0 < spec.pad_top + input.height);
         assert!((output.width - 1) * stride.1 < spec.pad_left + input.width);
-        Self { spec }
+        let is_for_vectors = have_lanes(&[input, output]);
+        Self {
+            spec,
+            instance: Instance::choose(set, true).filter(|_| is_for_vectors),
+        }
     }
 
     /// The kernel in words.
     pub(crate) fn describe(&self) -> String {
         let PoolSpec { kernel, .. } = self.spec;
-        format!("max pool{}x{} portable", kernel.0, kernel.1)
+        let name = self.instance.map_or("portable", |instance| instance.name);
+        format!("max pool{}x{} {name}", kernel.0, kernel.1)
     }
 
     /// Pools into rows `rows`; `input` is the whole buffer, `output_rows` as in [`super::Convolution::run`].
@@ -131,7 +171,21 @@ impl MaxPool {
             let ys = self.rows_of(y);
             for x in 0..output.width {
                 let at = (output.left + x) * output.channel_stride;
-                let pixel = &mut row[at..at + output.channels];
+                let pixel = &mut row[at..at + output.channel_stride];
+                if let Some(instance) = self.instance {
+                    let columns = self.columns_of(x);
+                    let first = &input[layout.offset(ys.start, columns.start)..];
+                    let rows = (ys.len(), layout.row_bytes());
+                    let columns = (columns.len(), layout.channel_stride);
+                    let count = output.channels.next_multiple_of(LANES);
+                    // SAFETY: as in `GlobalAveragePool::run`; the window lies inside the map.
+                    unsafe {
+                        let output = pixel.as_mut_ptr();
+                        (instance.greatest)(first.as_ptr(), rows, columns, output, count);
+                    }
+                    continue;
+                }
+                let pixel = &mut pixel[..output.channels];
                 pixel.fill(0);
                 for y in ys.clone() {
                     for x in self.columns_of(x) {

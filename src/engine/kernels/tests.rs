@@ -3,7 +3,7 @@
 use super::{
     Add, AddSpec, Buffer, ConvSpec, Convolution, Copy, Dequantize, FullyConnected, FullyOutput,
     FullySpec, GlobalAveragePool, KernelSet, Layout, MaxPool, PoolSpec, QuantizePlanes,
-    ResidualSpec, ResizeNearest, fill_border, peak_gmacs,
+    ResidualSpec, ResizeNearest, fill_border, peak_gmacs, simd::Instance,
 };
 use std::ops::Range;
 
@@ -320,8 +320,18 @@ fn convolutions(kind: Kind, count: u64) {
         let mut random = Random(seed * 100 + kind as u64);
         let case = ConvCase::new(kind, &mut random);
         let expected = case.expected();
-        for set in KernelSet::available() {
-            let kernel = Convolution::new(set, &case.spec());
+        for (name, set, instance) in instances() {
+            let kernel = match set {
+                Some(set) => Convolution::new(set, &case.spec()),
+                None => Convolution::with_instance(instance, &case.spec()),
+            };
+            // The set's own kernels run, not the portable ones.
+            assert!(
+                kernel
+                    .describe()
+                    .contains(name.trim_start_matches("256-bit ")),
+                "{name}"
+            );
             let other = case.residual.as_ref().map(|(_, buffer)| &buffer[..]);
             let values = in_two_parts(&mut random, &case.output, case.border(), |rows, output| {
                 kernel.run(rows, &case.bytes, other, output);
@@ -340,6 +350,17 @@ fn convolutions(kind: Kind, count: u64) {
             assert_eq!(values.len(), expected.len());
         }
     }
+}
+
+/// A set's kernels for real, not the portable ones; `None` for instances that no set chooses.
+fn instances() -> Vec<(String, Option<KernelSet>, Option<&'static Instance>)> {
+    let sets = KernelSet::available().into_iter();
+    let mut all: Vec<_> = sets.map(|set| (set.to_string(), Some(set), None)).collect();
+    #[cfg(target_arch = "x86_64")]
+    if let Some(instance) = Instance::avx512_half() {
+        all.push(("256-bit avx512-vnni".to_owned(), None, Some(instance)));
+    }
+    all
 }
 
 #[test]
@@ -402,11 +423,27 @@ fn additions_are_exact() {
             random.within(1..9),
             random.within(1..131),
         );
-        let [a, b, output] = [0; 3].map(|_| random.border(map, [0; 4]));
+        let factors = [0; 4].map(|_| random.one_of(&[1, 1, 2, 3]));
+        let size = (
+            map.height * factors[0] * factors[1],
+            map.width * factors[2] * factors[3],
+        );
+        let sized = |height, width| Layout::map(height, width, map.channels);
+        let output = random.border(sized(size.0, size.1), [0; 4]);
+        let a = random.border(sized(size.0 / factors[0], size.1 / factors[2]), [0; 4]);
+        let b = random.border(sized(size.0 / factors[1], size.1 / factors[3]), [0; 4]);
         let spec = add_spec(&mut random);
         let (left, right) = (random.map(&a, 1), random.map(&b, 2));
-        let pairs = pixels(&a, &left).into_iter().zip(pixels(&b, &right));
-        let expected: Vec<u8> = pairs.map(|(a, b)| added(&spec, a, b)).collect();
+        let mut expected = Vec::new();
+        for y in 0..size.0 {
+            for x in 0..size.1 {
+                let of_a = a.offset(y / factors[0], x / factors[2]);
+                let of_b = b.offset(y / factors[1], x / factors[3]);
+                let pairs = left[of_a..].iter().zip(&right[of_b..]);
+                let sums = pairs.map(|(&a, &b)| added(&spec, a, b));
+                expected.extend(sums.take(map.channels));
+            }
+        }
         for set in KernelSet::available() {
             let kernel = Add::new(set, a, b, output, &spec);
             let values = in_two_parts(&mut random, &output, spec.output_zero, |rows, output| {

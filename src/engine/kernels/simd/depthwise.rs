@@ -1,0 +1,295 @@
+//! Depthwise convolution: a vector of channels of one output pixel at a time. The bytes of four kernel rows are interleaved
+//! to 32-bit groups, so that one dot product serves a column; 3 x 3 kernels keep the columns that the next pixel shares.
+
+use super::{
+    super::{
+        convolution::{ConvSpec, Epilogue, Geometry},
+        packing::DepthwiseWeights,
+    },
+    finish::{Addition, pack, steps},
+    vector::Vector,
+};
+use std::ops::Range;
+
+/// A packed depthwise convolution of some of the channels.
+#[derive(Clone, Debug)]
+pub(in crate::engine::kernels) struct Depthwise {
+    weights: DepthwiseWeights,
+}
+
+impl Depthwise {
+    /// Packs `channels`, of which the first is a multiple of 16, for vectors `V`.
+    pub(in crate::engine::kernels) fn new<V: Vector>(
+        spec: &ConvSpec<'_>,
+        epilogue: &Epilogue,
+        channels: Range<usize>,
+    ) -> Self {
+        Self {
+            weights: DepthwiseWeights::new(spec, epilogue, channels, V::BYTES),
+        }
+    }
+
+    /// Computes the channels of rows, as [`super::super::Convolution::run`] after its checks.
+    ///
+    /// # Safety
+    /// As of [`super::dense::Dense::run`].
+    #[inline(always)]
+    pub(super) unsafe fn run<V: Vector>(
+        &self,
+        geometry: &Geometry,
+        epilogue: &Epilogue,
+        rows: Range<usize>,
+        input: &[u8],
+        other: Option<&[u8]>,
+        output_rows: &mut [u8],
+    ) {
+        let Range { start, end } = self.weights.channels;
+        // Whole groups of 16 are written; what lies between the channels and the stride is free.
+        let end = end.next_multiple_of(16);
+        let row_bytes = geometry.output.row_bytes();
+        let column_bytes = self.weights.quads * 4 * V::BYTES;
+        let mut y = rows.start;
+        while y < rows.end {
+            let row = (y - rows.start) * row_bytes;
+            let inside = geometry.output.left * geometry.output.channel_stride;
+            let mut channel = start;
+            let mut block = 0;
+            while channel < end {
+                let weights = &self.weights;
+                let lanes = block * V::BYTES;
+                let other = match (&epilogue.residual, other) {
+                    (Some(residual), Some(other)) => {
+                        let offset = residual.other.offset(y, 0) + channel;
+                        other.as_ptr().add(offset)
+                    }
+                    _ => std::ptr::null(),
+                };
+                let line = Line {
+                    input: input.as_ptr().add(geometry.window(y, 0) + channel),
+                    row_bytes: geometry.input.row_bytes(),
+                    pixel_bytes: geometry.input.channel_stride,
+                    stride: geometry.stride.1,
+                    weights: weights
+                        .bytes
+                        .as_ptr()
+                        .add(block * geometry.kernel.1 * column_bytes),
+                    start: weights.start.as_ptr().add(lanes).cast(),
+                    multipliers: weights.multipliers.as_ptr().add(lanes),
+                    epilogue,
+                    other,
+                    output: output_rows.as_mut_ptr().add(row + inside + channel),
+                    output_bytes: geometry.output.channel_stride,
+                    width: geometry.output.width,
+                    channels: end - channel,
+                };
+                match (geometry.kernel, geometry.stride.1) {
+                    ((3, 3), 1) => line.three_by_three::<V, 1>(),
+                    ((3, 3), 2) => line.three_by_three::<V, 2>(),
+                    (kernel, _) => line.any::<V>(kernel, weights.quads),
+                }
+                channel += V::BYTES;
+                block += 1;
+            }
+            y += 1;
+        }
+    }
+}
+
+/// One output row of one block of channels.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    /// The first window.
+    input: *const u8,
+    row_bytes: usize,
+    pixel_bytes: usize,
+    stride: usize,
+    weights: *const u8,
+    start: *const u8,
+    multipliers: *const f32,
+    epilogue: &'a Epilogue,
+    other: *const u8,
+    output: *mut u8,
+    output_bytes: usize,
+    width: usize,
+    /// How many are left to write, a multiple of 16; may be more than a vector has.
+    channels: usize,
+}
+
+impl Line<'_> {
+    #[inline(always)]
+    unsafe fn three_by_three<V: Vector, const STRIDE: usize>(self) {
+        if self.epilogue.residual.is_some() {
+            self.three_by_three_finished::<V, STRIDE, true>();
+        } else {
+            self.three_by_three_finished::<V, STRIDE, false>();
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn three_by_three_finished<V: Vector, const STRIDE: usize, const ADD: bool>(self) {
+        let mut weights = [[V::zero().weights(); 4]; 3];
+        for column in 0..3 {
+            for part in 0..4 {
+                let at = (column * 4 + part) * V::BYTES;
+                weights[column][part] = V::load(self.weights.add(at)).weights();
+            }
+        }
+        let finish = Finish::<V, ADD>::new(&self);
+        let mut left = self.column::<V>(self.input);
+        let mut middle = self.column::<V>(self.input.add(self.pixel_bytes));
+        let mut next = self.input.add(2 * self.pixel_bytes);
+        let mut x = 0;
+        while x < self.width {
+            let right = self.column::<V>(next);
+            let mut sums = [V::zero(); 4];
+            for part in 0..4 {
+                let start = V::load(self.start.add(part * V::BYTES));
+                let sum = start.dot(left[part], weights[0][part]);
+                let sum = sum.dot(middle[part], weights[1][part]);
+                sums[part] = sum.dot(right[part], weights[2][part]);
+            }
+            finish.store(&self, sums, x);
+            x += 1;
+            if STRIDE == 1 {
+                left = middle;
+                middle = right;
+                next = next.add(self.pixel_bytes);
+            } else {
+                left = right;
+                if x < self.width {
+                    middle = self.column::<V>(next.add(self.pixel_bytes));
+                }
+                next = next.add(2 * self.pixel_bytes);
+            }
+        }
+    }
+
+    /// Three rows of one column of pixels, ready for the dot product; the fourth row has zero weights.
+    #[inline(always)]
+    unsafe fn column<V: Vector>(&self, at: *const u8) -> [V::Input; 4] {
+        let top = V::load(at);
+        let middle = V::load(at.add(self.row_bytes));
+        let bottom = V::load(at.add(2 * self.row_bytes));
+        interleave(top, middle, bottom, bottom)
+    }
+
+    #[inline(always)]
+    unsafe fn any<V: Vector>(self, (height, width): (usize, usize), quads: usize) {
+        if self.epilogue.residual.is_some() {
+            self.any_finished::<V, true>(height, width, quads);
+        } else {
+            self.any_finished::<V, false>(height, width, quads);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn any_finished<V: Vector, const ADD: bool>(
+        self,
+        height: usize,
+        width: usize,
+        quads: usize,
+    ) {
+        let finish = Finish::<V, ADD>::new(&self);
+        let mut x = 0;
+        while x < self.width {
+            let window = self.input.add(x * self.stride * self.pixel_bytes);
+            let mut sums = [V::zero(); 4];
+            for part in 0..4 {
+                sums[part] = V::load(self.start.add(part * V::BYTES));
+            }
+            let mut weights = self.weights;
+            let mut column = 0;
+            while column < width {
+                let top = window.add(column * self.pixel_bytes);
+                let mut quad = 0;
+                while quad < quads {
+                    let mut rows = [V::zero(); 4];
+                    for row in 0..4 {
+                        // Missing rows have zero weights; the last row stands for them, as it can be read.
+                        let row_of_kernel = (4 * quad + row).min(height - 1);
+                        rows[row] = V::load(top.add(row_of_kernel * self.row_bytes));
+                    }
+                    let inputs = interleave(rows[0], rows[1], rows[2], rows[3]);
+                    for part in 0..4 {
+                        let weights = V::load(weights.add(part * V::BYTES)).weights();
+                        sums[part] = sums[part].dot(inputs[part], weights);
+                    }
+                    weights = weights.add(4 * V::BYTES);
+                    quad += 1;
+                }
+                column += 1;
+            }
+            finish.store(&self, sums, x);
+            x += 1;
+        }
+    }
+}
+
+/// Four rows of bytes as 32-bit groups of one byte of each, in four parts of the channels of each lane.
+#[inline(always)]
+unsafe fn interleave<V: Vector>(a: V, b: V, c: V, d: V) -> [V::Input; 4] {
+    let (low, high) = (a.interleave_bytes_low(b), a.interleave_bytes_high(b));
+    let (low_2, high_2) = (c.interleave_bytes_low(d), c.interleave_bytes_high(d));
+    [
+        low.interleave_words_low(low_2).input(),
+        low.interleave_words_high(low_2).input(),
+        high.interleave_words_low(high_2).input(),
+        high.interleave_words_high(high_2).input(),
+    ]
+}
+
+/// From the sums of a pixel to bytes in memory.
+#[derive(Clone, Copy)]
+struct Finish<V: Vector, const ADD: bool> {
+    multipliers: [V::Floats; 4],
+    zero: V,
+    addition: Addition<V>,
+}
+
+impl<V: Vector, const ADD: bool> Finish<V, ADD> {
+    #[inline(always)]
+    unsafe fn new(line: &Line<'_>) -> Self {
+        let mut multipliers = [V::repeat_float(0.0); 4];
+        for part in 0..4 {
+            multipliers[part] = V::load_floats(line.multipliers.add(part * V::LANES));
+        }
+        Self {
+            multipliers,
+            zero: V::repeat_word(if ADD { 0 } else { line.epilogue.zero as i16 }),
+            addition: Addition::new(line.epilogue),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(&self, line: &Line<'_>, sums: [V; 4], x: usize) {
+        let at = x * line.output_bytes;
+        let mut parts = sums;
+        if ADD {
+            let other = widen4(V::load(line.other.add(at)));
+            for part in 0..4 {
+                parts[part] = self
+                    .addition
+                    .total(sums[part], self.multipliers[part], other[part]);
+            }
+        } else {
+            for part in 0..4 {
+                parts[part] = steps(sums[part], self.multipliers[part]);
+            }
+        }
+        pack(parts, self.zero).store(line.output.add(at), line.channels);
+    }
+}
+
+/// Bytes as integers, in the order of the parts.
+#[inline(always)]
+pub(super) unsafe fn widen4<V: Vector>(bytes: V) -> [V; 4] {
+    let none = V::zero();
+    let low = bytes.interleave_bytes_low(none);
+    let high = bytes.interleave_bytes_high(none);
+    [
+        low.interleave_words_low(none),
+        low.interleave_words_high(none),
+        high.interleave_words_low(none),
+        high.interleave_words_high(none),
+    ]
+}
