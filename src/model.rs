@@ -117,6 +117,18 @@ pub enum ModelError {
         /// What the engine says.
         reason: String,
     },
+    /// A node of the int8 form that is broken.
+    #[error("{path}: operator {operator} of node {node:?} cannot run: {reason}")]
+    BadNode {
+        /// The model file.
+        path: PathBuf,
+        /// ONNX operator name.
+        operator: String,
+        /// Node name.
+        node: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The graph's inputs and outputs are not what its metadata promises.
     #[error("{path}: {what}: expected {expected}, found {found}")]
     Interface {

@@ -1,0 +1,265 @@
+//! An int8 region ready to run: kernels with packed weights in the order they run, and the buffers of the maps between.
+//!
+//! [`Program`] never changes; what a run writes is in [`Memory`], of which each user has his own. A run allocates nothing.
+
+use super::reorder::{self, Reorder};
+use crate::engine::kernels::{
+    Add, Buffer, Convolution, Copy, Dequantize, FullyConnected, GlobalAveragePool, Layout, MaxPool,
+    QuantizePlanes, ResizeNearest,
+};
+use std::ops::Range;
+
+/// The tensors around a region, by number.
+pub(crate) trait Tensors {
+    /// An f32 input.
+    fn floats(&self, input: usize) -> &[f32];
+    /// An input of bytes.
+    fn bytes(&self, input: usize) -> &[u8];
+    /// An f32 output.
+    fn floats_mut(&mut self, output: usize) -> &mut [f32];
+    /// An output of bytes.
+    fn bytes_mut(&mut self, output: usize) -> &mut [u8];
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// A crop's bytes of the input of this number.
+    Image {
+        input: usize,
+        layout: Layout,
+        zero: u8,
+    },
+    Quantize {
+        input: usize,
+        kernel: QuantizePlanes,
+    },
+    /// Bytes in planes of the input of this number.
+    Import {
+        input: usize,
+        layout: Layout,
+        zero: u8,
+    },
+    Conv(Convolution),
+    Add(Add),
+    GlobalAveragePool(GlobalAveragePool),
+    MaxPool(MaxPool),
+    Resize(ResizeNearest),
+    /// One after another into the same map.
+    Copy(Vec<Copy>),
+    Reorder(Reorder),
+    FullyConnected(FullyConnected),
+    Dequantize(Dequantize),
+    /// Bytes in planes.
+    Export(Layout),
+}
+
+/// Where a step writes.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// A map in a buffer; its border holds `border`.
+    Map {
+        slot: usize,
+        layout: Layout,
+        border: u8,
+    },
+    /// The region's output of this number.
+    Output(usize),
+}
+
+/// One kernel's run.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// The nodes that it runs.
+    pub(crate) name: String,
+    /// Shape of what it makes.
+    pub(crate) shape: Vec<usize>,
+    pub(crate) multiply_adds: u64,
+    pub(crate) work: Work,
+    /// Buffers that it reads.
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) place: Place,
+}
+
+/// A compiled region.
+#[derive(Debug)]
+pub(crate) struct Program {
+    steps: Vec<Step>,
+    sizes: Vec<usize>,
+}
+
+/// What runs of a program write.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    /// Taken out while a step writes to it.
+    buffers: Vec<Option<Buffer>>,
+}
+
+impl Program {
+    pub(super) fn new(steps: Vec<Step>, sizes: Vec<usize>) -> Self {
+        Self { steps, sizes }
+    }
+
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    pub(crate) fn new_memory(&self) -> Memory {
+        let buffers = self.sizes.iter().map(|&size| Some(Buffer::new(size)));
+        Memory {
+            buffers: buffers.collect(),
+        }
+    }
+
+    /// Runs all steps; `after` is called with the number of each as it ends.
+    pub(crate) fn run(
+        &self,
+        memory: &mut Memory,
+        tensors: &mut impl Tensors,
+        mut after: impl FnMut(usize),
+    ) {
+        for (index, step) in self.steps.iter().enumerate() {
+            match &step.place {
+                Place::Output(output) => step.write_output(memory, tensors, *output),
+                Place::Map {
+                    slot,
+                    layout,
+                    border,
+                } => {
+                    let mut buffer = memory.buffers[*slot].take().expect(ONE_WRITER);
+                    fill_ends(layout, *border, &mut buffer);
+                    step.write_map(memory, tensors, layout, *border, &mut buffer);
+                    memory.buffers[*slot] = Some(buffer);
+                }
+            }
+            after(index);
+        }
+    }
+}
+
+const ONE_WRITER: &str = "no step reads the buffer that it writes";
+
+impl Memory {
+    fn read(&self, slot: usize) -> &[u8] {
+        self.buffers[slot].as_ref().expect(ONE_WRITER)
+    }
+}
+
+impl Step {
+    /// The kernel in words.
+    pub(crate) fn describe(&self) -> String {
+        match &self.work {
+            Work::Image { .. } => "image bytes".to_owned(),
+            Work::Quantize { kernel, .. } => kernel.describe(),
+            Work::Import { .. } => "bytes in".to_owned(),
+            Work::Conv(kernel) => kernel.describe(),
+            Work::Add(kernel) => kernel.describe(),
+            Work::GlobalAveragePool(kernel) => kernel.describe(),
+            Work::MaxPool(kernel) => kernel.describe(),
+            Work::Resize(kernel) => kernel.describe(),
+            Work::Copy(copies) => match &copies[..] {
+                [copy] => copy.describe(),
+                _ => format!("concat of {}", copies.len()),
+            },
+            Work::Reorder(_) => "reorder".to_owned(),
+            Work::FullyConnected(kernel) => kernel.describe(),
+            Work::Dequantize(kernel) => kernel.describe(),
+            Work::Export(_) => "bytes out".to_owned(),
+        }
+    }
+
+    fn write_output(&self, memory: &Memory, tensors: &mut impl Tensors, output: usize) {
+        let input = memory.read(self.inputs[0]);
+        match &self.work {
+            Work::Dequantize(kernel) => kernel.run(input, tensors.floats_mut(output)),
+            Work::FullyConnected(kernel) => kernel.run_float(input, tensors.floats_mut(output)),
+            Work::Export(layout) => reorder::export(input, layout, tensors.bytes_mut(output)),
+            _ => unreachable!("all other work makes maps"),
+        }
+    }
+
+    fn write_map(
+        &self,
+        memory: &Memory,
+        tensors: &impl Tensors,
+        layout: &Layout,
+        border: u8,
+        output: &mut [u8],
+    ) {
+        let input = |number: usize| memory.read(self.inputs[number]);
+        let rows = 0..layout.height;
+        let range = layout.row_range(rows.clone());
+        match &self.work {
+            Work::Image { input, zero, .. } => {
+                let run = |rows: Range<usize>, output_rows: &mut [u8]| {
+                    write_image(tensors.bytes(*input), layout, *zero, rows, output_rows);
+                };
+                run(rows, &mut output[range]);
+            }
+            Work::Quantize { input, kernel } => {
+                kernel.run(rows, tensors.floats(*input), &mut output[range]);
+            }
+            Work::Import { input, zero, .. } => {
+                reorder::import(tensors.bytes(*input), layout, *zero, output);
+            }
+            Work::Conv(kernel) => {
+                let residual = (self.inputs.len() > 1).then(|| input(1));
+                kernel.run(rows, input(0), residual, &mut output[range]);
+            }
+            Work::Add(kernel) => kernel.run(rows, input(0), input(1), &mut output[range]),
+            Work::GlobalAveragePool(kernel) => kernel.run(input(0), &mut output[range]),
+            Work::MaxPool(kernel) => kernel.run(rows, input(0), &mut output[range]),
+            Work::Resize(kernel) => kernel.run(rows, input(0), &mut output[range]),
+            Work::Copy(copies) => {
+                for (number, copy) in copies.iter().enumerate() {
+                    copy.run(rows.clone(), input(number), &mut output[range.clone()]);
+                }
+            }
+            Work::Reorder(reorder) => reorder.run(input(0), output),
+            Work::FullyConnected(kernel) => {
+                if layout.len() > layout.channel_stride {
+                    crate::engine::kernels::fill_border(layout, border, output);
+                }
+                kernel.run_quantized(input(0), &mut output[layout.offset(0, 0)..]);
+            }
+            Work::Dequantize(_) | Work::Export(_) => {
+                unreachable!("these write no maps")
+            }
+        }
+    }
+}
+
+/// Fills the border above and below a map; kernels fill it left and right.
+fn fill_ends(layout: &Layout, border: u8, buffer: &mut [u8]) {
+    let inside = layout.row_range(0..layout.height);
+    buffer[..inside.start].fill(border);
+    buffer[inside.end..layout.len()].fill(border);
+}
+
+/// Rows of a crop into a map.
+fn write_image(
+    crop: &[u8],
+    layout: &Layout,
+    zero: u8,
+    rows: Range<usize>,
+    output_rows: &mut [u8],
+) {
+    let channels = layout.channels;
+    let width = layout.width * channels;
+    let stride = layout.channel_stride;
+    let lines = crop[rows.start * width..].chunks_exact(width);
+    let outputs = output_rows.chunks_exact_mut(layout.row_bytes());
+    for (line, row) in lines.zip(outputs).take(rows.len()) {
+        let (left, rest) = row.split_at_mut(layout.left * stride);
+        let (inside, right) = rest.split_at_mut(layout.width * stride);
+        left.fill(zero);
+        right.fill(zero);
+        if stride == channels {
+            inside.copy_from_slice(line);
+            continue;
+        }
+        for (pixel, bytes) in inside.chunks_exact_mut(stride).zip(line.chunks_exact(channels)) {
+            pixel[..channels].copy_from_slice(bytes);
+        }
+    }
+}
