@@ -1,6 +1,10 @@
 //! What a model file becomes in the engine: which kernel runs which node, and how much work it is.
 
-use super::plan::{OnnxFile, PlanPort, operator_counts};
+use super::{
+    EngineOptions,
+    plan::{OnnxFile, PlanPort, operator_counts},
+    qops::{RegionOp, Step},
+};
 use crate::model::{ModelCard, ModelError};
 use serde::Serialize;
 use std::{
@@ -43,6 +47,8 @@ pub struct InspectedNode {
     pub shape: Vec<String>,
     /// Multiplications with addition in a run.
     pub multiply_adds: u64,
+    /// Whether it computes on bytes, with integer kernels of ours.
+    pub integer: bool,
 }
 
 /// A model file seen from the engine.
@@ -73,31 +79,38 @@ impl Inspection {
     ///
     /// # Errors
     /// See [`ModelError`]; a file without a card is no error.
-    pub fn of(path: &Path) -> Result<Self, ModelError> {
+    pub fn of(path: &Path, options: &EngineOptions) -> Result<Self, ModelError> {
         let file = OnnxFile::read(path)?;
-        let plan = file.plan()?;
         let metadata = file.metadata();
+        let card = ModelCard::from_metadata(&metadata, path);
+        // As an engine loads it, if it does.
+        let normalization = card.as_ref().ok().map(|card| card.normalization);
+        let plan = file.plan(options, normalization)?;
         let model = plan.plan.model();
         let nodes: Vec<InspectedNode> = plan
             .order()
             .iter()
-            .map(|&index| {
+            .flat_map(|&index| {
                 let node = model.node(index);
+                if let Some(region) = node.op_as::<RegionOp>() {
+                    return region.program().steps().iter().map(inspect_step).collect();
+                }
                 let facts = model.node_input_facts(index).unwrap_or_default();
                 let costs = node.op.cost(&facts).unwrap_or_default();
-                inspect_node(node, &costs)
+                vec![inspect_node(node, &costs)]
             })
             .collect();
+        let counts = |node: &&InspectedNode| {
+            node.integer || node.kernel.contains("MatMul") || node.kernel.contains("Conv")
+        };
         let work: u64 = nodes
             .iter()
-            .filter(|node| node.kernel.contains("MatMul") || node.kernel.contains("Conv"))
+            .filter(counts)
             .map(|node| node.multiply_adds)
             .sum();
         Ok(Self {
             path: path.to_owned(),
-            card_error: ModelCard::from_metadata(&metadata, path)
-                .err()
-                .map(|error| error.to_string()),
+            card_error: card.err().map(|error| error.to_string()),
             metadata,
             inputs: plan.inputs.iter().map(Port::from).collect(),
             outputs: plan.outputs.iter().map(Port::from).collect(),
@@ -126,5 +139,17 @@ fn inspect_node(node: &TypedNode, costs: &[(Cost, tract_core::internal::TDim)]) 
             fact.shape.iter().map(|edge| edge.to_string()).collect()
         }),
         multiply_adds: multiply_adds.max(0) as u64,
+        integer: false,
+    }
+}
+
+fn inspect_step(step: &Step) -> InspectedNode {
+    InspectedNode {
+        name: step.name.clone(),
+        kernel: step.describe(),
+        element: step.element().to_owned(),
+        shape: step.shape.iter().map(usize::to_string).collect(),
+        multiply_adds: step.multiply_adds,
+        integer: true,
     }
 }

@@ -1,6 +1,9 @@
 //! A model of ours, ready to run: the card is read, and the graph is held to what the card promises.
 
-use super::plan::{OnnxFile, Plan, PlanPort};
+use super::{
+    EngineOptions,
+    plan::{OnnxFile, Plan, PlanPort},
+};
 use crate::{
     crop::Crop,
     model::{Infer, InferError, ModelCard, ModelError, Outputs, Task},
@@ -8,8 +11,8 @@ use crate::{
 use std::{path::Path, sync::Arc};
 use tract_core::internal::{Datum, Tensor};
 
-/// A network on the CPU. After the first run the input buffer and [`Outputs`] are reused; tract itself allocates each
-/// intermediate result.
+/// A network on the CPU. After the first run the input buffer and [`Outputs`] are reused. The int8 part of a network
+/// allocates nothing a run; for a float operator tract allocates its result.
 pub struct Engine {
     card: ModelCard,
     plan: Plan,
@@ -23,11 +26,25 @@ impl Engine {
     /// See [`ModelError`]: the file is damaged or foreign, an operator is not supported, or inputs and outputs are not
     /// what the card promises.
     pub fn load(path: &Path) -> Result<Self, ModelError> {
+        Self::load_with(path, &EngineOptions::default())
+    }
+
+    /// [`Engine::load`] with a choice of kernels and threads.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_with(path: &Path, options: &EngineOptions) -> Result<Self, ModelError> {
         let file = OnnxFile::read(path)?;
         let card = ModelCard::from_metadata(&file.metadata(), path)?;
-        let plan = file.plan()?;
+        let plan = file.plan(options, Some(card.normalization))?;
         check_interface(&card, &plan, path)?;
-        let input = Tensor::zero::<f32>(&plan.inputs[0].shape)
+        let input = if plan.takes_bytes {
+            let bytes = [card.input_height, card.input_width, card.color.channels()];
+            Tensor::zero::<u8>(&[&[1], &bytes[..]].concat())
+        } else {
+            Tensor::zero::<f32>(&plan.inputs[0].shape)
+        };
+        let input = input
             .map_err(|error| ModelError::Prepare {
                 path: path.to_owned(),
                 reason: format!("{error:#}"),
@@ -61,10 +78,15 @@ impl Infer for Engine {
             reason: format!("{error:#}"),
         };
         // tract has let go of the last frame's input, so this does not copy.
-        let planes = Arc::make_mut(&mut self.input);
-        let mut view = planes.try_as_plain_ram_mut().map_err(failed)?;
-        let planes = view.as_slice_mut::<f32>().map_err(failed)?;
-        card.normalization.write_planes(crop, planes);
+        let input = Arc::make_mut(&mut self.input);
+        let mut view = input.try_as_plain_ram_mut().map_err(failed)?;
+        if self.plan.takes_bytes {
+            let bytes = view.as_slice_mut::<u8>().map_err(failed)?;
+            bytes.copy_from_slice(crop.bytes());
+        } else {
+            let planes = view.as_slice_mut::<f32>().map_err(failed)?;
+            card.normalization.write_planes(crop, planes);
+        }
         self.plan
             .run([Arc::clone(&self.input)], |port, value| {
                 let values = value.try_as_plain_ram()?.as_slice::<f32>()?;

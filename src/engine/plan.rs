@@ -1,8 +1,12 @@
 //! An ONNX file on its way into a tract plan, with errors that name file, operator and node. What it means is the
 //! callers' business.
 
-use super::float_ops::replace_depthwise;
-use crate::model::ModelError;
+use super::{
+    EngineOptions,
+    qops::{MICROSOFT, is_known},
+    translate::{Translation, translate},
+};
+use crate::{crop::Normalization, model::ModelError};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,8 +18,8 @@ use tract_core::internal::{
 };
 use tract_onnx::{
     model::ParsingContext,
-    pb::{ModelProto, NodeProto},
-    prelude::{InferenceModel, InferenceModelExt},
+    pb::{GraphProto, ModelProto, NodeProto},
+    prelude::InferenceModel,
 };
 
 /// An ONNX file that has been decoded and whose graph holds together.
@@ -68,8 +72,29 @@ impl OnnxFile {
             .collect()
     }
 
+    pub(super) fn graph(&self) -> &GraphProto {
+        self.proto
+            .graph
+            .as_ref()
+            .expect("checked when the file was decoded")
+    }
+
+    /// The same file with another graph.
+    pub(super) fn with_graph(&self, graph: GraphProto) -> Self {
+        let proto = ModelProto {
+            ir_version: self.proto.ir_version,
+            opset_import: self.proto.opset_import.clone(),
+            graph: Some(graph),
+            ..ModelProto::default()
+        };
+        Self {
+            path: self.path.clone(),
+            proto,
+        }
+    }
+
     pub(super) fn nodes(&self) -> &[NodeProto] {
-        self.proto.graph.as_ref().map_or(&[], |graph| &graph.node)
+        &self.graph().node
     }
 
     pub(super) fn output_names(&self) -> Vec<String> {
@@ -136,11 +161,17 @@ impl OnnxFile {
         Ok(())
     }
 
-    /// Translates the graph for tract and optimises it.
-    pub(super) fn plan(&self) -> Result<Plan, ModelError> {
+    /// Translates the graph for tract and optimises it. With the `normalization` of its image, a graph that quantises the
+    /// image just so takes a crop's bytes instead.
+    pub(super) fn plan(
+        &self,
+        options: &EngineOptions,
+        normalization: Option<Normalization>,
+    ) -> Result<Plan, ModelError> {
         self.check_operators()?;
         // Files from elsewhere reach corners of tract that assert instead of returning an error.
-        catch_unwind(AssertUnwindSafe(|| self.translate())).unwrap_or_else(|panic| {
+        let prepare = AssertUnwindSafe(|| self.prepare(options, normalization));
+        catch_unwind(prepare).unwrap_or_else(|panic| {
             let reason = panic
                 .downcast_ref::<String>()
                 .cloned()
@@ -150,28 +181,31 @@ impl OnnxFile {
         })
     }
 
-    fn translate(&self) -> Result<Plan, ModelError> {
-        let model = self.parse()?;
+    fn prepare(
+        &self,
+        options: &EngineOptions,
+        normalization: Option<Normalization>,
+    ) -> Result<Plan, ModelError> {
+        let Translation { model, byte_image } = translate(self, options, normalization)?;
+        let takes_bytes = byte_image.is_some();
+        let inputs = match byte_image {
+            Some(image) => vec![image],
+            None => self.ports(&model, &model.inputs, &self.input_names())?,
+        };
+        let outputs = self.ports(&model, &model.outputs, &self.output_names())?;
         let prepare = |error: tract_core::internal::TractError| self.refused(format!("{error:#}"));
-        let mut typed = model
-            .into_typed()
-            .and_then(TypedModel::into_decluttered)
-            .map_err(prepare)?;
-        replace_depthwise(&mut typed).map_err(prepare)?;
-        let optimized = typed.into_optimized().map_err(prepare)?;
-        let inputs = self.ports(&optimized, &optimized.inputs, &self.input_names())?;
-        let outputs = self.ports(&optimized, &optimized.outputs, &self.output_names())?;
-        let plan = TypedSimplePlan::new(optimized).map_err(prepare)?;
+        let plan = TypedSimplePlan::new(model).map_err(prepare)?;
         let state = plan.spawn().map_err(prepare)?;
         Ok(Plan {
             plan,
             state,
             inputs,
             outputs,
+            takes_bytes,
         })
     }
 
-    fn refused(&self, reason: String) -> ModelError {
+    pub(super) fn refused(&self, reason: String) -> ModelError {
         ModelError::Prepare {
             path: self.path.clone(),
             reason,
@@ -194,14 +228,19 @@ impl OnnxFile {
     fn check_operators(&self) -> Result<(), ModelError> {
         let register = tract_onnx::onnx().op_register;
         for node in self.nodes() {
-            if !is_standard(&node.domain) || !register.0.contains_key(&node.op_type) {
+            let known = if is_standard(&node.domain) {
+                is_known("", &node.op_type) || register.0.contains_key(&node.op_type)
+            } else {
+                node.domain == MICROSOFT && is_known(MICROSOFT, &node.op_type)
+            };
+            if !known {
                 return Err(self.unsupported(node, "the engine has no such operator".to_owned()));
             }
         }
         Ok(())
     }
 
-    fn parse(&self) -> Result<InferenceModel, ModelError> {
+    pub(super) fn parse(&self) -> Result<InferenceModel, ModelError> {
         let framework = tract_onnx::onnx();
         framework
             .model_for_proto_model(&self.proto)
@@ -294,8 +333,11 @@ pub(super) struct PlanPort {
 pub(super) struct Plan {
     pub(super) plan: Arc<TypedSimplePlan>,
     state: TypedSimpleState,
+    /// The inputs as the file states them.
     pub(super) inputs: Vec<PlanPort>,
     pub(super) outputs: Vec<PlanPort>,
+    /// Whether the one input comes as a crop's bytes `[1, height, width, channels]`.
+    pub(super) takes_bytes: bool,
 }
 
 impl Plan {

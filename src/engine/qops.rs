@@ -23,7 +23,8 @@ mod reorder;
 pub(super) use self::{
     error::NodeError,
     onnx::{MICROSOFT, is_known},
-    operators::{Element, Operator, Quantization, Shape},
+    operators::{Element, Operator, Shape},
     partition::{Cut, Region},
+    program::Step,
     region_op::{RegionExpansion, RegionOp, RegionState},
 };

@@ -1,6 +1,7 @@
 //! Any ONNX file on raw tensors: what comes out can be compared with another runtime, number by number.
 
 use super::{
+    EngineOptions,
     inspection::Port,
     plan::{OnnxFile, Plan},
 };
@@ -29,7 +30,15 @@ impl RawModel {
     /// # Errors
     /// See [`ModelError`].
     pub fn load(path: &Path) -> Result<Self, ModelError> {
-        Self::prepare(OnnxFile::read(path)?)
+        Self::load_with(path, &EngineOptions::default())
+    }
+
+    /// [`RawModel::load`] with a choice of kernels and threads.
+    ///
+    /// # Errors
+    /// See [`ModelError`].
+    pub fn load_with(path: &Path, options: &EngineOptions) -> Result<Self, ModelError> {
+        Self::prepare(&OnnxFile::read(path)?, options)
     }
 
     /// Loads the bytes of an ONNX file; errors call it `name`.
@@ -37,13 +46,25 @@ impl RawModel {
     /// # Errors
     /// See [`ModelError`].
     pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, ModelError> {
-        Self::prepare(OnnxFile::decode(bytes, name)?)
+        Self::from_bytes_with(bytes, name, &EngineOptions::default())
     }
 
-    fn prepare(file: OnnxFile) -> Result<Self, ModelError> {
+    /// [`RawModel::from_bytes`] with a choice of kernels and threads.
+    ///
+    /// # Errors
+    /// See [`ModelError`].
+    pub fn from_bytes_with(
+        bytes: &[u8],
+        name: &Path,
+        options: &EngineOptions,
+    ) -> Result<Self, ModelError> {
+        Self::prepare(&OnnxFile::decode(bytes, name)?, options)
+    }
+
+    fn prepare(file: &OnnxFile, options: &EngineOptions) -> Result<Self, ModelError> {
         Ok(Self {
             name: file.path.display().to_string(),
-            plan: file.plan()?,
+            plan: file.plan(options, None)?,
         })
     }
 

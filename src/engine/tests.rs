@@ -1,6 +1,6 @@
 //! The engine on small files whose results can be computed by hand, and on damaged ones.
 
-use super::{Engine, Inspection, RawModel, RawTensor};
+use super::{Engine, EngineOptions, Inspection, RawModel, RawTensor};
 use crate::{
     crop::{Color, Normalization},
     model::{Infer, InferError, ModelCard, ModelError, Outputs, Task},
@@ -346,7 +346,7 @@ fn a_graph_that_breaks_its_cards_promise_is_refused() {
 #[test]
 fn an_inspection_counts_the_work() {
     let (_folder, path) = written(&tiny().encode_to_vec());
-    let inspection = Inspection::of(&path).unwrap();
+    let inspection = Inspection::of(&path, &EngineOptions::default()).unwrap();
     assert_eq!(inspection.card_error, None);
     assert_eq!(inspection.operators["Conv"], 1);
     assert_eq!(inspection.parameters, 9 + 6 + 3 + 1);

@@ -4,11 +4,13 @@
 //! comes here.
 
 mod depthwise;
+mod file;
 mod forward;
 mod library;
 mod operators;
 mod training;
 
+pub use file::FileSession;
 pub use forward::{ForwardSession, NamedValues, SessionModel};
 pub use library::{find_library, load_library};
 pub use training::{StartError, StepReport, StepSettings, TrainingSession};

@@ -20,6 +20,10 @@ mod fixtures;
 mod gradients;
 #[cfg(feature = "train")]
 mod graph;
+mod int8_bundle;
+mod int8_models;
+#[cfg(feature = "train")]
+mod int8_parity;
 mod live;
 #[cfg(feature = "train")]
 mod onnx_files;

@@ -10,7 +10,7 @@ use clap::Args;
 use facemark::{
     crop::{Crop, CropRegion},
     detector::DetectorConfig,
-    engine::{Engine, THREADS},
+    engine::Engine,
     frame::Frame,
     geometry::FaceBox,
     metrics::Percentiles,
@@ -120,7 +120,7 @@ fn bench_model(path: &std::path::Path, iterations: u32) -> Result<Report, Failur
         load_ms: BTreeMap::from([("model", load_ms)]),
         stages: BTreeMap::from([("model", stage)]),
         iterations,
-        threads: THREADS,
+        threads: 1,
         peak_rss_bytes: peak_rss_bytes(),
     })
 }
@@ -177,7 +177,7 @@ fn bench_pipeline(arguments: &Arguments) -> Result<Report, Failure> {
         load_ms: BTreeMap::from([("detector", detector_ms), ("landmarks", landmarks_ms)]),
         stages,
         iterations,
-        threads: THREADS,
+        threads: 1,
         peak_rss_bytes: peak_rss_bytes(),
     })
 }

@@ -5,7 +5,7 @@ use crate::{
     output::{print_json, print_line},
 };
 use clap::Args;
-use facemark::engine::{Inspection, Port};
+use facemark::engine::{EngineOptions, Inspection, Port};
 use std::path::PathBuf;
 
 /// Show a model's card, inputs, outputs and the kernel that runs each node
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let inspection = Inspection::of(&arguments.model)?;
+    let inspection = Inspection::of(&arguments.model, &EngineOptions::default())?;
     if arguments.json {
         return print_json(&inspection);
     }

@@ -61,7 +61,7 @@ impl<'a> Constants<'a> {
         })
     }
 
-    fn read<T: Clone, const BYTES: usize>(
+    fn read<T: Clone + 'a, const BYTES: usize>(
         &self,
         name: &str,
         element: DataType,

@@ -277,7 +277,10 @@ impl<'a> Lowering<'a> {
 
     /// Whether a quantised input may lie as a picture's bytes do: only ungrouped convolutions read it.
     fn is_image(&self, value: usize) -> bool {
-        let Shape::Map { channels: 1 | 3, .. } = self.shapes[value] else {
+        let Shape::Map {
+            channels: 1 | 3, ..
+        } = self.shapes[value]
+        else {
             return false;
         };
         let nodes = self.region.nodes.iter().enumerate();
@@ -285,7 +288,8 @@ impl<'a> Lowering<'a> {
             self.needed[node_value(self.region, *index)] && node.inputs.contains(&value)
         });
         !self.region.output_values.contains(&value)
-            && readers.all(|(_, node)| matches!(&node.operator, Operator::Conv(conv) if conv.group == 1))
+            && readers
+                .all(|(_, node)| matches!(&node.operator, Operator::Conv(conv) if conv.group == 1))
     }
 
     fn add(&mut self, index: usize, a: Quantization, b: Quantization, output: Quantization) {
@@ -553,9 +557,7 @@ impl<'a> Lowering<'a> {
                     zero,
                 },
             )),
-            (Kind::Resize, _) => {
-                Work::Resize(ResizeNearest::new(set, inputs[0], output, zero))
-            }
+            (Kind::Resize, _) => Work::Resize(ResizeNearest::new(set, inputs[0], output, zero)),
             (Kind::Concat | Kind::Copy, _) => {
                 let mut channel = 0;
                 let copies = inputs.iter().map(|&input| {
@@ -594,7 +596,10 @@ impl<'a> Lowering<'a> {
                 unreachable!("a draft's first node is what its kind says")
             }
         };
-        let names = draft.nodes.iter().map(|&node| &*self.region.nodes[node].name);
+        let names = draft
+            .nodes
+            .iter()
+            .map(|&node| &*self.region.nodes[node].name);
         let shape = match (draft.nodes.last(), draft.target) {
             (Some(&node), _) => &self.shapes[node_value(self.region, node)],
             (None, Target::Output(output)) => &self.shapes[self.region.output_values[output]],
@@ -664,7 +669,11 @@ fn places(drafts: &[Draft], layouts: &[Layout]) -> (Vec<usize>, Vec<usize>) {
             let best = (0..free.len()).min_by_key(|&at| {
                 let room = sizes[free[at]];
                 // Those that hold it come first, the smallest in front; of the others the largest.
-                if room >= size { (0, room) } else { (1, usize::MAX - room) }
+                if room >= size {
+                    (0, room)
+                } else {
+                    (1, usize::MAX - room)
+                }
             });
             let slot = match best {
                 Some(at) => free.swap_remove(at),

@@ -13,7 +13,10 @@ pub(crate) const MICROSOFT: &str = "com.microsoft";
 /// Whether the engine has this operator of the int8 form.
 pub(crate) fn is_known(domain: &str, operator: &str) -> bool {
     if domain == MICROSOFT {
-        return matches!(operator, "QLinearAdd" | "QLinearGlobalAveragePool" | "QGemm");
+        return matches!(
+            operator,
+            "QLinearAdd" | "QLinearGlobalAveragePool" | "QGemm"
+        );
     }
     matches!(
         operator,
@@ -230,10 +233,7 @@ impl Reader<'_> {
         self.fixed("ceil_mode", 0)?;
         let window = self.window(None)?;
         let (height, width) = window.kernel;
-        let widest = (
-            window.top.max(window.bottom),
-            window.left.max(window.right),
-        );
+        let widest = (window.top.max(window.bottom), window.left.max(window.right));
         if widest.0 >= height || widest.1 >= width {
             return Err("the padding is as large as the window".to_owned());
         }
@@ -350,7 +350,9 @@ impl Reader<'_> {
         }
         let pads = self.sizes("pads", Some([0; 4]))?.unwrap_or([0; 4]);
         let positive = [kernel.0, kernel.1, down, right];
-        let limits = positive.into_iter().all(|size| (1..=MOST_EDGE).contains(&size));
+        let limits = positive
+            .into_iter()
+            .all(|size| (1..=MOST_EDGE).contains(&size));
         if !limits || pads.into_iter().any(|size| size > MOST_EDGE) {
             return Err(format!(
                 "a window of {kernel:?} with strides {:?} and pads {pads:?} is not possible",
@@ -435,7 +437,10 @@ impl Reader<'_> {
     }
 
     fn given(&self, index: usize) -> bool {
-        self.node.input.get(index).is_some_and(|name| !name.is_empty())
+        self.node
+            .input
+            .get(index)
+            .is_some_and(|name| !name.is_empty())
     }
 
     fn input(&self, index: usize, what: &str) -> Result1<&str> {
@@ -490,7 +495,8 @@ impl Reader<'_> {
         let found = self.attribute(name, AttributeType::String)?;
         found
             .map(|attribute| {
-                std::str::from_utf8(&attribute.s).map_err(|_| format!("attribute {name} is no text"))
+                std::str::from_utf8(&attribute.s)
+                    .map_err(|_| format!("attribute {name} is no text"))
             })
             .transpose()
     }

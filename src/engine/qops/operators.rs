@@ -287,9 +287,7 @@ impl Operator {
     /// Multiplications with addition that make `output`.
     pub(crate) fn multiply_adds(&self, output: &Shape) -> u64 {
         let per_value = match self {
-            Self::Conv(conv) => {
-                conv.group_channels * conv.window.kernel.0 * conv.window.kernel.1
-            }
+            Self::Conv(conv) => conv.group_channels * conv.window.kernel.0 * conv.window.kernel.1,
             Self::FullyConnected(dense) => dense.inputs,
             _ => 0,
         };

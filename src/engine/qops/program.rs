@@ -15,10 +15,10 @@ pub(crate) trait Tensors {
     fn floats(&self, input: usize) -> &[f32];
     /// An input of bytes.
     fn bytes(&self, input: usize) -> &[u8];
-    /// An f32 output.
-    fn floats_mut(&mut self, output: usize) -> &mut [f32];
-    /// An output of bytes.
-    fn bytes_mut(&mut self, output: usize) -> &mut [u8];
+    /// Shows an f32 output to `write`.
+    fn write_floats(&mut self, output: usize, write: impl FnOnce(&mut [f32]));
+    /// Shows an output of bytes to `write`.
+    fn write_bytes(&mut self, output: usize, write: impl FnOnce(&mut [u8]));
 }
 
 /// What a step does.
@@ -146,6 +146,14 @@ impl Memory {
 }
 
 impl Step {
+    /// Element type of what it makes.
+    pub(crate) fn element(&self) -> &'static str {
+        match (&self.place, &self.work) {
+            (Place::Output(_), Work::Dequantize(_) | Work::FullyConnected(_)) => "f32",
+            _ => "u8",
+        }
+    }
+
     /// The kernel in words.
     pub(crate) fn describe(&self) -> String {
         match &self.work {
@@ -171,9 +179,15 @@ impl Step {
     fn write_output(&self, memory: &Memory, tensors: &mut impl Tensors, output: usize) {
         let input = memory.read(self.inputs[0]);
         match &self.work {
-            Work::Dequantize(kernel) => kernel.run(input, tensors.floats_mut(output)),
-            Work::FullyConnected(kernel) => kernel.run_float(input, tensors.floats_mut(output)),
-            Work::Export(layout) => reorder::export(input, layout, tensors.bytes_mut(output)),
+            Work::Dequantize(kernel) => {
+                tensors.write_floats(output, |floats| kernel.run(input, floats));
+            }
+            Work::FullyConnected(kernel) => {
+                tensors.write_floats(output, |floats| kernel.run_float(input, floats));
+            }
+            Work::Export(layout) => {
+                tensors.write_bytes(output, |bytes| reorder::export(input, layout, bytes));
+            }
             _ => unreachable!("all other work makes maps"),
         }
     }
@@ -237,13 +251,7 @@ fn fill_ends(layout: &Layout, border: u8, buffer: &mut [u8]) {
 }
 
 /// Rows of a crop into a map.
-fn write_image(
-    crop: &[u8],
-    layout: &Layout,
-    zero: u8,
-    rows: Range<usize>,
-    output_rows: &mut [u8],
-) {
+fn write_image(crop: &[u8], layout: &Layout, zero: u8, rows: Range<usize>, output_rows: &mut [u8]) {
     let channels = layout.channels;
     let width = layout.width * channels;
     let stride = layout.channel_stride;
@@ -258,7 +266,10 @@ fn write_image(
             inside.copy_from_slice(line);
             continue;
         }
-        for (pixel, bytes) in inside.chunks_exact_mut(stride).zip(line.chunks_exact(channels)) {
+        for (pixel, bytes) in inside
+            .chunks_exact_mut(stride)
+            .zip(line.chunks_exact(channels))
+        {
             pixel[..channels].copy_from_slice(bytes);
         }
     }

@@ -9,7 +9,7 @@ use super::{
     partition::Region,
     program::{Memory, Program, Tensors},
 };
-use crate::engine::kernels::KernelSet;
+use crate::engine::EngineOptions;
 use std::{sync::Arc, time::Instant};
 use tract_core::internal::*;
 use tract_onnx::tract_hir::internal::{
@@ -40,9 +40,9 @@ impl RegionOp {
         region: &Region,
         inputs: &[Shape],
         image: Option<usize>,
-        set: KernelSet,
+        options: &EngineOptions,
     ) -> Result<Self, super::error::NodeError> {
-        let program = compile(region, inputs, image, set)?;
+        let program = compile(region, inputs, image, options.kernel_set())?;
         let shapes = shapes(region, inputs)?;
         let output = |&value: &usize| (region.element(value), shapes[value].clone());
         Ok(Self {
@@ -117,7 +117,9 @@ pub(crate) struct RegionState {
 
 impl std::fmt::Debug for RegionState {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("RegionState").finish_non_exhaustive()
+        formatter
+            .debug_struct("RegionState")
+            .finish_non_exhaustive()
     }
 }
 
@@ -186,6 +188,12 @@ impl PlanTensors<'_> {
         let plain = tensor.try_as_plain_ram().expect(FACTS);
         plain.as_slice().expect(FACTS)
     }
+
+    fn write<T: Datum>(&mut self, output: usize, write: impl FnOnce(&mut [T])) {
+        let tensor = Arc::get_mut(&mut self.outputs[output]).expect("nobody else holds it");
+        let mut plain = tensor.try_as_plain_ram_mut().expect(FACTS);
+        write(plain.as_slice_mut().expect(FACTS));
+    }
 }
 
 impl Tensors for PlanTensors<'_> {
@@ -197,15 +205,12 @@ impl Tensors for PlanTensors<'_> {
         self.input(input)
     }
 
-    fn floats_mut(&mut self, output: usize) -> &mut [f32] {
-        let tensor = Arc::get_mut(&mut self.outputs[output]).expect("it was made to be our own");
-        // tract's views borrow from the tensor, not from themselves.
-        tensor.as_slice_mut().expect(FACTS)
+    fn write_floats(&mut self, output: usize, write: impl FnOnce(&mut [f32])) {
+        self.write(output, write);
     }
 
-    fn bytes_mut(&mut self, output: usize) -> &mut [u8] {
-        let tensor = Arc::get_mut(&mut self.outputs[output]).expect("it was made to be our own");
-        tensor.as_slice_mut().expect(FACTS)
+    fn write_bytes(&mut self, output: usize, write: impl FnOnce(&mut [u8])) {
+        self.write(output, write);
     }
 }
 
@@ -214,7 +219,7 @@ impl Tensors for PlanTensors<'_> {
 pub(crate) struct RegionExpansion {
     pub(crate) region: Arc<Region>,
     pub(crate) image: Option<usize>,
-    pub(crate) set: KernelSet,
+    pub(crate) options: EngineOptions,
 }
 
 impl RegionExpansion {
@@ -222,7 +227,7 @@ impl RegionExpansion {
         let shape = |(index, edges): (usize, &&[TDim])| {
             let mut sizes: Vec<usize> = edges
                 .iter()
-                .map(|edge| edge.to_usize())
+                .map(|edge| Ok(edge.to_usize()?))
                 .collect::<TractResult<_>>()?;
             if self.image == Some(index) && sizes.len() == 4 {
                 // The crop's order, from the file's.
@@ -289,7 +294,7 @@ impl Expansion for RegionExpansion {
             .collect::<TractResult<_>>()?;
         let edges: Vec<&[TDim]> = facts.iter().map(|edges| &edges[..]).collect();
         let shapes = self.input_shapes(&edges)?;
-        let op = RegionOp::new(&self.region, &shapes, self.image, self.set)?;
+        let op = RegionOp::new(&self.region, &shapes, self.image, &self.options)?;
         model.wire_node(prefix, op, inputs)
     }
 }

@@ -1,0 +1,142 @@
+//! Random int8 networks give in the engine what they give in ONNX Runtime, bit for bit, on every kernel set.
+
+use crate::{
+    int8_bundle::{Case, FILE, FOLDER, difference, run},
+    int8_models::{RandomModel, random_model},
+};
+use facemark::{
+    engine::KernelSet,
+    model::Output,
+    train::session::{FileSession, load_library},
+};
+use std::collections::BTreeMap;
+
+/// Number of networks, in place of [`USUAL`].
+const COUNT: &str = "FACEMARK_INT8_MODELS";
+const USUAL: u64 = 60;
+
+/// Whether the test can run. On a CI machine a missing library is a failure, not an excuse.
+fn has_onnxruntime() -> bool {
+    match load_library(None) {
+        Ok(_) => true,
+        Err(error) if std::env::var_os("CI").is_some() => panic!("{error}"),
+        Err(error) => {
+            println!("skipped: {error}");
+            false
+        }
+    }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    let given = std::env::var(variable).ok();
+    given.map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// What ONNX Runtime makes of a network, in the order of the network's outputs.
+fn reference(model: &RandomModel, name: &str) -> Vec<Output> {
+    let mut session =
+        FileSession::new(&model.file, name, 1).unwrap_or_else(|error| panic!("{error}"));
+    let input = model.input.tensor();
+    let found = session.run(&[("image", &input.shape, &input.values)]);
+    let mut found = found.unwrap_or_else(|error| panic!("{error}"));
+    let file = facemark::onnx::decode_model(&model.file).expect("a model");
+    let outputs = file.graph.expect("a graph").output;
+    outputs
+        .into_iter()
+        .map(|output| {
+            let name = output.name.expect("a name");
+            let (shape, values) = found.remove(&name).expect("every output");
+            Output {
+                name,
+                shape,
+                values,
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn random_networks_give_what_onnx_runtime_gives_on_every_kernel_set() {
+    if !has_onnxruntime() {
+        return;
+    }
+    let (first, count) = (number("FACEMARK_INT8_SEED", 1), number(COUNT, USUAL));
+    let mut operators: BTreeMap<String, usize> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for seed in first..first + count {
+        let model = random_model(seed, false);
+        let name = format!("random {seed}");
+        for operator in &model.operators {
+            *operators.entry(operator.clone()).or_default() += 1;
+        }
+        let expected = reference(&model, &name);
+        for kernels in KernelSet::available() {
+            let wrong = match run(&model.file, &name, &model.input, kernels, 1) {
+                Ok(found) => difference(&expected, &found),
+                Err(error) => Some(error),
+            };
+            if let Some(wrong) = wrong {
+                failures.push(format!("{name} with {kernels}: {wrong}"));
+            }
+        }
+    }
+    println!(
+        "{count} networks, {:?}: {operators:?}",
+        KernelSet::available()
+    );
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    for operator in [
+        "QLinearConv",
+        "QLinearAdd",
+        "QLinearGlobalAveragePool",
+        "QGemm",
+        "QLinearMatMul",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "MaxPool",
+        "Concat",
+        "Resize",
+        "Flatten",
+        "Reshape",
+    ] {
+        assert!(
+            count < USUAL || operators.contains_key(operator),
+            "no {operator}"
+        );
+    }
+}
+
+/// Writes networks with ONNX Runtime's results where the environment asks for it; see `int8_bundle`.
+#[test]
+fn a_bundle_is_written_when_asked_for() {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        println!("skipped: {FOLDER} is not set");
+        return;
+    };
+    let path = std::path::PathBuf::from(folder).join(FILE);
+    if path.exists() {
+        println!("skipped: {} is there", path.display());
+        return;
+    }
+    assert!(has_onnxruntime());
+    let small = number("FACEMARK_INT8_SMALL", 0) == 1;
+    let count = number(COUNT, if small { 25 } else { USUAL }) as usize;
+    let mut cases = Vec::new();
+    for seed in 1_000_001.. {
+        let model = random_model(seed, small);
+        let case = Case::new(seed, &model, &reference(&model, &format!("random {seed}")));
+        if !small || case.len() < 11_000 {
+            cases.push(case);
+        }
+        if cases.len() == count {
+            break;
+        }
+    }
+    let text = serde_json::to_string(&cases).expect("cases");
+    std::fs::write(&path, text.replace("},{\"seed\"", "},\n{\"seed\"")).expect("written");
+}
