@@ -2,7 +2,7 @@
 
 use facemark::train::{
     checkpoint::CheckpointError, dataset::DatasetError, evaluate::EvaluateError, fit::FitError,
-    graph::GraphError, report::ReportError, session::SessionError,
+    graph::GraphError, quantize::QuantizeError, report::ReportError, session::SessionError,
 };
 
 #[path = "../shared/failure.rs"]
@@ -61,5 +61,15 @@ impl From<GraphError> for Failure {
 impl From<DatasetError> for Failure {
     fn from(error: DatasetError) -> Self {
         Self::input(error)
+    }
+}
+
+impl From<QuantizeError> for Failure {
+    fn from(error: QuantizeError) -> Self {
+        if error.is_bad_input() {
+            Self::input(error)
+        } else {
+            Self::running(error)
+        }
     }
 }

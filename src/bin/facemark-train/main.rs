@@ -7,6 +7,7 @@ mod failure;
 mod fit;
 #[path = "../shared/logging.rs"]
 mod logging;
+mod quantize;
 mod runtime;
 mod synthesize;
 
@@ -27,6 +28,7 @@ enum Command {
     Fit(fit::Arguments),
     Evaluate(evaluate::Arguments),
     Export(export::Arguments),
+    Quantize(quantize::Arguments),
     Synthesize(synthesize::Arguments),
 }
 
@@ -43,6 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Fit(arguments) => fit::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Synthesize(arguments) => synthesize::run(&arguments),
     }
 }

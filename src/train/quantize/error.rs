@@ -1,6 +1,6 @@
 //! What can go wrong with a quantisation.
 
-use crate::train::graph::GraphError;
+use crate::train::{graph::GraphError, session::SessionError};
 
 /// Why a graph cannot be quantised.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,37 @@ pub enum QuantizeError {
         /// The value.
         value: f32,
     },
+    /// There is nothing to calibrate on.
+    #[error("no picture to calibrate on: expected at least one that can be read")]
+    NoPictures,
+    /// The graph has not one input.
+    #[error("expected a model with one input, found {found}")]
+    Inputs {
+        /// Number of inputs.
+        found: usize,
+    },
+    /// A value of the float graph is not a number.
+    #[error("value {value:?} of the float model is {found} on a calibration picture")]
+    NotFinite {
+        /// The value.
+        value: String,
+        /// What it holds.
+        found: f32,
+    },
+    /// The caller ended it.
+    #[error("interrupted")]
+    Interrupted,
+    /// ONNX Runtime is missing or failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// The graph cannot be built.
     #[error(transparent)]
     Graph(#[from] GraphError),
+}
+
+impl QuantizeError {
+    /// Whether arguments or input files are at fault, and not the run.
+    pub fn is_bad_input(&self) -> bool {
+        !matches!(self, Self::Interrupted | Self::Session(_))
+    }
 }

@@ -114,9 +114,11 @@ pub struct QuantizeOptions {
     /// Weights of 7 bits (-63 to 63), so that sums of two products fit 16 bits: for CPUs without a dot product
     /// instruction of 32-bit sums.
     pub reduce_range: bool,
-    /// Make the channels between two convolutions alike in range first (Nagel et al. 2019, section 4.1).
+    /// Whether calibration finds factors that make the channels between two layers alike (Nagel et al. 2019, section
+    /// 4.1). What [`Ranges`](super::Ranges) hold is applied whatever this says.
     pub equalize: bool,
-    /// Add the measured [`bias_corrections`](super::Ranges::bias_corrections).
+    /// Whether calibration measures bias corrections (Nagel et al. 2019, section 4.2). What [`Ranges`](super::Ranges)
+    /// hold is applied whatever this says.
     pub bias_correction: bool,
     /// Names of nodes, or of their outputs, that stay float.
     pub keep_float: Vec<String>,
@@ -127,7 +129,7 @@ pub struct QuantizeOptions {
 impl Default for QuantizeOptions {
     fn default() -> Self {
         Self {
-            method: Method::Mse,
+            method: Method::Entropy,
             reduce_range: false,
             equalize: true,
             bias_correction: true,

@@ -105,9 +105,12 @@ impl From<Range> for Record {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ranges {
-    /// The range of each quantised value, by the name it has in the float graph with batch normalisation folded. Of a
-    /// value that only a Relu or Clip reads, the range of that operator's output is given instead.
+    /// The range of each value that [`points`](super::points) finds, by the name it has in the float graph with batch
+    /// normalisation folded and channels equalised.
     pub values: BTreeMap<String, Range>,
+    /// What each channel of a value is divided by before it is quantised, and multiplied by where it is read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub equalization: BTreeMap<String, Vec<f32>>,
     /// What is added to the bias of each output channel of a Conv or Gemm before it is quantised, by the name of that
     /// node's output in the float graph.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
