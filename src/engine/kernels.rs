@@ -19,6 +19,8 @@
 
 mod add;
 mod arithmetic;
+#[cfg(test)]
+mod bench;
 mod convolution;
 mod copy;
 mod float;

@@ -46,7 +46,7 @@ impl Add {
         });
         let terms = AddTerms::new(spec);
         let is_for_vectors = terms.is_moderate()
-            && output.channel_stride % LANES == 0
+            && output.channel_stride.is_multiple_of(LANES)
             && [a, b]
                 .iter()
                 .all(|map| map.channel_stride == output.channel_stride);

@@ -196,7 +196,7 @@ impl Convolution {
         let is_for_vectors = epilogue.is_moderate && !is_huge(spec);
         let kernel = match instance.filter(|_| is_for_vectors) {
             None => Kernel::Portable(portable::Convolution::new(spec)),
-            Some(instance) if is_depthwise && spec.input.channel_stride % LANES == 0 => {
+            Some(instance) if is_depthwise && spec.input.channel_stride.is_multiple_of(LANES) => {
                 let whole = channels / instance.bytes * instance.bytes;
                 let (narrow, wide) = match instance.narrow {
                     Some(narrow) if channels - whole <= narrow.bytes => (narrow, whole),

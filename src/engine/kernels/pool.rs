@@ -97,7 +97,8 @@ impl GlobalAveragePool {
 
 /// Whether pixels of all maps are whole groups of 16 bytes.
 fn have_lanes(maps: &[Layout]) -> bool {
-    maps.iter().all(|map| map.channel_stride % LANES == 0)
+    maps.iter()
+        .all(|map| map.channel_stride.is_multiple_of(LANES))
 }
 
 /// Where the windows of a [`MaxPool`] lie.
