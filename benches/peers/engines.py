@@ -120,7 +120,9 @@ class Ncnn:
             self.names = [line.split() for line in names.read().splitlines()]
 
     def set_image(self, pixels):
-        self.image = self.ncnn.Mat(image_floats(pixels)[0]).clone()
+        # A Mat only borrows the array, which must outlive the copy.
+        planes = image_floats(pixels)[0]
+        self.image = self.ncnn.Mat(planes).clone()
 
     def run(self, times):
         (_, source), *results = self.names

@@ -27,6 +27,10 @@ mod float;
 pub(super) mod float_depthwise;
 mod fully_connected;
 mod layout;
+#[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
 mod packing;
 mod peak;
 mod pool;
@@ -109,6 +113,14 @@ impl KernelSet {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(all(target_arch = "arm", facemark_arm_neon))]
+            Self::Neon => std::arch::is_arm_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => {
+                Self::Neon.is_available() && std::arch::is_aarch64_feature_detected!("dotprod")
             }
             _ => false,
         }

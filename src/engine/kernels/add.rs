@@ -1,5 +1,7 @@
 //! The addition of two maps (QLinearAdd), where it is not fused to a convolution.
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::{
     KernelSet,
     arithmetic::{AddSpec, AddTerms},
@@ -19,7 +21,16 @@ pub(crate) struct Add {
     zero: u8,
     /// Of each operand: output rows and columns that show one of its own.
     factors: [(usize, usize); 2],
-    instance: Option<&'static Instance>,
+    kernel: Kernel,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kernel {
+    Portable,
+    Vectors(&'static Instance),
+    /// 32-bit ARM may have no fused multiply-add.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Add {
@@ -45,11 +56,17 @@ impl Add {
             factors
         });
         let terms = AddTerms::new(spec);
-        let is_for_vectors = terms.is_moderate()
-            && output.channel_stride.is_multiple_of(LANES)
+        let has_lanes = output.channel_stride.is_multiple_of(LANES)
             && [a, b]
                 .iter()
                 .all(|map| map.channel_stride == output.channel_stride);
+        let is_for_vectors = terms.is_moderate() && has_lanes;
+        let instance = Instance::choose(set, true).filter(|_| is_for_vectors);
+        let kernel = match set {
+            #[cfg(target_arch = "aarch64")]
+            KernelSet::Neon | KernelSet::NeonDot if set.is_available() && has_lanes => Kernel::Neon,
+            _ => instance.map_or(Kernel::Portable, Kernel::Vectors),
+        };
         Self {
             a,
             b,
@@ -57,13 +74,18 @@ impl Add {
             terms,
             zero: spec.output_zero,
             factors,
-            instance: Instance::choose(set, true).filter(|_| is_for_vectors),
+            kernel,
         }
     }
 
     /// The kernel in words.
     pub(crate) fn describe(&self) -> String {
-        let kernel = self.instance.map_or("portable", |instance| instance.name);
+        let kernel = match self.kernel {
+            Kernel::Portable => "portable",
+            Kernel::Vectors(instance) => instance.name,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => "neon",
+        };
         format!("add {kernel}")
     }
 
@@ -81,15 +103,39 @@ impl Add {
             let a = &a[self.a.offset(y / from_a.0, 0)..];
             let b = &b[self.b.offset(y / from_b.0, 0)..];
             let inside = self.output.left * self.output.channel_stride;
-            match self.instance {
-                Some(instance) => self.add_vectors(instance, a, b, &mut row[inside..]),
-                None => self.add_bytes(a, b, &mut row[inside..]),
+            let row = &mut row[inside..];
+            match self.kernel {
+                Kernel::Portable => self.add_bytes(a, b, row),
+                Kernel::Vectors(instance) => {
+                    self.add_pieces(a, b, row, |a, b, sums| {
+                        // SAFETY: the instance was chosen because the processor has its instructions; the maps were checked
+                        // with their slack, which is no shorter than a vector; each slice holds what `sums` does.
+                        unsafe {
+                            let count = sums.len();
+                            let sums = sums.as_mut_ptr();
+                            (instance.add)(&self.terms, a.as_ptr(), b.as_ptr(), sums, count);
+                        }
+                    });
+                }
+                #[cfg(target_arch = "aarch64")]
+                Kernel::Neon => {
+                    self.add_pieces(a, b, row, |a, b, sums| {
+                        neon::add_blocks(&self.terms, a, b, sums);
+                    });
+                }
             }
         }
     }
 
-    /// One row, from its first pixels on.
-    fn add_vectors(&self, instance: &Instance, a: &[u8], b: &[u8], row: &mut [u8]) {
+    /// One row, from its first pixels on, in as long pieces as lie one after the other in all maps. `add` gets slices of the
+    /// operands that are at least as long as that of the sums.
+    fn add_pieces(
+        &self,
+        a: &[u8],
+        b: &[u8],
+        row: &mut [u8],
+        add: impl Fn(&[u8], &[u8], &mut [u8]),
+    ) {
         let Layout {
             width,
             channel_stride,
@@ -101,22 +147,11 @@ impl Add {
             (1, 1) => (1, width * channel_stride),
             _ => (width, channel_stride),
         };
-        assert!(row.len() >= pieces * bytes);
-        for piece in 0..pieces {
+        for (piece, sums) in row.chunks_exact_mut(bytes).enumerate().take(pieces) {
             let a = &a[piece / from_a * channel_stride..];
             let b = &b[piece / from_b * channel_stride..];
-            let output = &mut row[piece * bytes..];
-            // SAFETY: the instance was chosen because the processor has its instructions; the maps were checked with their
-            // slack, which is no shorter than a vector, and the row just now.
-            unsafe {
-                (instance.add)(
-                    &self.terms,
-                    a.as_ptr(),
-                    b.as_ptr(),
-                    output.as_mut_ptr(),
-                    bytes,
-                );
-            }
+            assert!(a.len() >= bytes && b.len() >= bytes);
+            add(a, b, sums);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Convolution with requantisation, ReLU (by the output's range) and residual addition in one pass; the choice of kernel.
 
+#[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+use super::neon;
 use super::{
     KernelSet,
     arithmetic::{AddSpec, AddTerms},
@@ -165,6 +167,8 @@ enum Kernel {
     Dense(&'static Instance, Dense),
     /// The channels in order, perhaps with shorter vectors at the end.
     Depthwise(Vec<(&'static Instance, Depthwise)>),
+    #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+    Neon(neon::Convolution),
 }
 
 impl Convolution {
@@ -176,7 +180,20 @@ impl Convolution {
     pub(crate) fn new(set: KernelSet, spec: &ConvSpec<'_>) -> Self {
         // In order of their channels, any two weights may become neighbours.
         let is_safe = is_safe_in_16_bits(spec.weights);
-        Self::with_instance(Instance::choose(set, is_safe), spec)
+        let convolution = Self::with_instance(Instance::choose(set, is_safe), spec);
+        #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+        let convolution = convolution.with_neon(set, spec);
+        convolution
+    }
+
+    /// With the kernel for #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))], if the set is one of #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))].
+    #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+    fn with_neon(mut self, set: KernelSet, spec: &ConvSpec<'_>) -> Self {
+        if matches!(set, KernelSet::Neon | KernelSet::NeonDot) && set.is_available() {
+            let dot = set == KernelSet::NeonDot;
+            self.kernel = Kernel::Neon(neon::Convolution::new(spec, &self.epilogue, dot));
+        }
+        self
     }
 
     /// Packs a convolution for an instance, or portably without one.
@@ -248,6 +265,8 @@ impl Convolution {
             Kernel::Portable(_) => "portable",
             Kernel::Dense(instance, _) => instance.name,
             Kernel::Depthwise(parts) => parts.first().map_or("", |(instance, _)| instance.name),
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+            Kernel::Neon(kernel) => kernel.name(),
         };
         let add = self.epilogue.residual.map_or("", |_| " + add");
         format!("{kind}{height}x{width}{stride} {kernel}{add}")
@@ -311,6 +330,15 @@ impl Convolution {
                     output_rows,
                 );
             },
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+            Kernel::Neon(kernel) => kernel.run(
+                &self.geometry,
+                &self.epilogue,
+                rows,
+                input,
+                residual,
+                output_rows,
+            ),
             Kernel::Depthwise(parts) => {
                 for (instance, kernel) in parts {
                     // SAFETY: as above.

@@ -1,5 +1,7 @@
 //! Fully connected layers: QGemm with one row, and QLinearMatMul.
 
+#[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+use super::neon;
 use super::{
     KernelSet,
     arithmetic::requantize,
@@ -56,6 +58,8 @@ enum Kernel {
     Portable(Vec<i8>),
     /// As a convolution whose only window is the whole map.
     Dense(&'static Instance, DenseWeights),
+    #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+    Neon(neon::Matrix),
 }
 
 impl FullyConnected {
@@ -100,6 +104,17 @@ impl FullyConnected {
                 Kernel::Dense(instance, DenseWeights::new(&spec.as_convolution(), &blocks))
             }
         };
+        #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+        let kernel = match set {
+            KernelSet::Neon | KernelSet::NeonDot if set.is_available() => {
+                let weight = |output: usize, y: usize, x: usize, channel: usize| {
+                    spec.weights[output * depth + channel * pixels + y * input.width + x]
+                };
+                let dot = set == KernelSet::NeonDot;
+                Kernel::Neon(neon::Matrix::new(&start, &input, weight, dot))
+            }
+            _ => kernel,
+        };
         Self {
             input,
             kernel,
@@ -114,6 +129,8 @@ impl FullyConnected {
         let kernel = match &self.kernel {
             Kernel::Portable(_) => "portable",
             Kernel::Dense(instance, _) => instance.name,
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+            Kernel::Neon(kernel) => kernel.name(),
         };
         format!("fully connected {kernel}")
     }
@@ -164,6 +181,12 @@ impl FullyConnected {
                     finish(output, self.sum(weights, output, input));
                 }
             }
+            #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
+            Kernel::Neon(kernel) => kernel.run(input, |first, sums| {
+                for (output, &sum) in (first..self.outputs()).zip(sums) {
+                    finish(output, sum);
+                }
+            }),
             Kernel::Dense(instance, weights) => {
                 for block in &weights.blocks {
                     let mut sums = [0; 4 * LANES];

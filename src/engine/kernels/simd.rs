@@ -66,6 +66,7 @@ impl fmt::Debug for Instance {
 }
 
 /// Compiles all kernels for a vector type and target features into an [`Instance`].
+#[cfg(target_arch = "x86_64")]
 macro_rules! instance {
     ($module:ident, $vector:ty, $features:literal, $narrow:expr) => {
         mod $module {
@@ -189,6 +190,10 @@ instance!(avx2_saturating, ymm::Ymm<ymm::Saturating>, "avx2,fma", None);
 impl Instance {
     /// The instance for a set that the machine has; `None` for [`KernelSet::Portable`] and sets without vector kernels.
     /// `is_safe_in_16_bits` says whether the weights allow saturating 16-bit sums.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(unused_variables, reason = "there is no instance to choose")
+    )]
     pub(super) fn choose(set: KernelSet, is_safe_in_16_bits: bool) -> Option<&'static Self> {
         if !set.is_available() {
             return None;

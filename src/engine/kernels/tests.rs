@@ -355,6 +355,10 @@ fn convolutions(kind: Kind, count: u64) {
 /// A set's kernels for real, not the portable ones; `None` for instances that no set chooses.
 fn instances() -> Vec<(String, Option<KernelSet>, Option<&'static Instance>)> {
     let sets = KernelSet::available().into_iter();
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(unused_mut, reason = "instances that no set chooses are x86-64's")
+    )]
     let mut all: Vec<_> = sets.map(|set| (set.to_string(), Some(set), None)).collect();
     #[cfg(target_arch = "x86_64")]
     if let Some(instance) = Instance::avx512_half() {
