@@ -1,6 +1,15 @@
 //! facemark: live facial landmarks on a CPU, from labelled faces to an overlay.
 //!
 #![doc = include_str!("ARCHITECTURE.md")]
+// NEON is not stable in Rust for 32-bit ARM; scripts/arm.sh sets the flag with a compiler that may use it all the same.
+#![cfg_attr(
+    all(target_arch = "arm", facemark_arm_neon),
+    feature(
+        arm_target_feature,
+        stdarch_arm_feature_detection,
+        stdarch_arm_neon_intrinsics
+    )
+)]
 
 pub mod annotation;
 pub mod crop;
