@@ -13,6 +13,7 @@ mod qops;
 mod raw;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod translate;
 
 pub use inspection::{InspectedNode, Inspection, Port};
@@ -20,3 +21,4 @@ pub use kernels::{KernelSet, UnknownKernelSet};
 pub use network::Engine;
 pub use options::EngineOptions;
 pub use raw::{RawModel, RawTensor};
+pub use timing::LayerTime;

@@ -2,7 +2,7 @@
 
 use super::{
     EngineOptions,
-    plan::{OnnxFile, PlanPort, operator_counts},
+    plan::{OnnxFile, Plan, PlanPort, operator_counts},
     qops::{RegionOp, Step},
 };
 use crate::model::{ModelCard, ModelError};
@@ -86,20 +86,7 @@ impl Inspection {
         // As an engine loads it, if it does.
         let normalization = card.as_ref().ok().map(|card| card.normalization);
         let plan = file.plan(options, normalization)?;
-        let model = plan.plan.model();
-        let nodes: Vec<InspectedNode> = plan
-            .order()
-            .iter()
-            .flat_map(|&index| {
-                let node = model.node(index);
-                if let Some(region) = node.op_as::<RegionOp>() {
-                    return region.program().steps().iter().map(inspect_step).collect();
-                }
-                let facts = model.node_input_facts(index).unwrap_or_default();
-                let costs = node.op.cost(&facts).unwrap_or_default();
-                vec![inspect_node(node, &costs)]
-            })
-            .collect();
+        let nodes = inspect_nodes(&plan);
         let counts = |node: &&InspectedNode| {
             node.integer || node.kernel.contains("MatMul") || node.kernel.contains("Conv")
         };
@@ -120,6 +107,20 @@ impl Inspection {
             mmac: work as f64 / 1e6,
         })
     }
+}
+
+/// The nodes of a plan in the order they run, with the steps of an int8 region in its place.
+pub(super) fn inspect_nodes(plan: &Plan) -> Vec<InspectedNode> {
+    let model = plan.plan.model();
+    let inspect = |node: &TypedNode| {
+        if let Some(region) = node.op_as::<RegionOp>() {
+            return region.program().steps().iter().map(inspect_step).collect();
+        }
+        let facts = model.node_input_facts(node.id).unwrap_or_default();
+        let costs = node.op.cost(&facts).unwrap_or_default();
+        vec![inspect_node(node, &costs)]
+    };
+    plan.order().flat_map(inspect).collect()
 }
 
 fn inspect_node(node: &TypedNode, costs: &[(Cost, tract_core::internal::TDim)]) -> InspectedNode {

@@ -38,6 +38,7 @@ mod portable;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::{fmt, str::FromStr};
 
@@ -55,6 +56,7 @@ pub(crate) use self::{
     layout::{Buffer, Layout, SLACK, fill_border},
     peak::peak_gmacs,
     pool::{GlobalAveragePool, MaxPool, PoolSpec},
+    threads::{MOST_THREADS, Pool},
 };
 
 /// An instruction set that the integer kernels are written for. All give the same bytes.

@@ -1,7 +1,7 @@
 //! A model of ours, ready to run: the card is read, and the graph is held to what the card promises.
 
 use super::{
-    EngineOptions,
+    EngineOptions, KernelSet,
     plan::{OnnxFile, Plan, PlanPort},
 };
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     model::{Infer, InferError, ModelCard, ModelError, Outputs, Task},
 };
 use std::{path::Path, sync::Arc};
-use tract_core::internal::{Datum, Tensor};
+use tract_core::internal::{Datum, Tensor, TractError, TractResult};
 
 /// A network on the CPU. After the first run the input buffer and [`Outputs`] are reused. The int8 part of a network
 /// allocates nothing a run; for a float operator tract allocates its result.
@@ -17,6 +17,7 @@ pub struct Engine {
     card: ModelCard,
     plan: Plan,
     input: Arc<Tensor>,
+    kernels: KernelSet,
 }
 
 impl Engine {
@@ -51,7 +52,12 @@ impl Engine {
             })?
             .into();
         tracing::debug!(model = card.name, path = %path.display(), "model loaded");
-        Ok(Self { card, plan, input })
+        Ok(Self {
+            card,
+            plan,
+            input,
+            kernels: options.kernel_set(),
+        })
     }
 }
 
@@ -61,6 +67,39 @@ impl Infer for Engine {
     }
 
     fn infer(&mut self, crop: &Crop, outputs: &mut Outputs) -> Result<(), InferError> {
+        self.fill_input(crop)?;
+        let run = self.plan.run([Arc::clone(&self.input)], |port, value| {
+            let values = value.try_as_plain_ram()?.as_slice::<f32>()?;
+            outputs.set(&port.name, value.shape(), values);
+            Ok(())
+        });
+        run.map_err(|error| self.failed(&error))
+    }
+}
+
+impl Engine {
+    /// The integer kernels that run its int8 part, if it has one.
+    pub fn kernel_set(&self) -> KernelSet {
+        self.kernels
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.card.name
+    }
+
+    pub(super) fn plan_and_input(&mut self) -> (&mut Plan, &Arc<Tensor>) {
+        (&mut self.plan, &self.input)
+    }
+
+    fn failed(&self, error: &TractError) -> InferError {
+        InferError::Engine {
+            model: self.card.name.clone(),
+            reason: format!("{error:#}"),
+        }
+    }
+
+    /// Copies `crop` into the plan's input.
+    pub(super) fn fill_input(&mut self, crop: &Crop) -> Result<(), InferError> {
         let card = &self.card;
         let found = (crop.width(), crop.height(), crop.color());
         if found != (card.input_width, card.input_height, card.color) {
@@ -73,27 +112,19 @@ impl Infer for Engine {
                 found: describe(found),
             });
         }
-        let failed = |error: tract_core::internal::TractError| InferError::Engine {
-            model: card.name.clone(),
-            reason: format!("{error:#}"),
-        };
         // tract has let go of the last frame's input, so this does not copy.
         let input = Arc::make_mut(&mut self.input);
-        let mut view = input.try_as_plain_ram_mut().map_err(failed)?;
-        if self.plan.takes_bytes {
-            let bytes = view.as_slice_mut::<u8>().map_err(failed)?;
-            bytes.copy_from_slice(crop.bytes());
-        } else {
-            let planes = view.as_slice_mut::<f32>().map_err(failed)?;
-            card.normalization.write_planes(crop, planes);
-        }
-        self.plan
-            .run([Arc::clone(&self.input)], |port, value| {
-                let values = value.try_as_plain_ram()?.as_slice::<f32>()?;
-                outputs.set(&port.name, value.shape(), values);
-                Ok(())
-            })
-            .map_err(failed)
+        let mut fill = || -> TractResult<()> {
+            let mut view = input.try_as_plain_ram_mut()?;
+            if self.plan.takes_bytes {
+                view.as_slice_mut::<u8>()?.copy_from_slice(crop.bytes());
+            } else {
+                let planes = view.as_slice_mut::<f32>()?;
+                card.normalization.write_planes(crop, planes);
+            }
+            Ok(())
+        };
+        fill().map_err(|error| self.failed(&error))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     EngineOptions,
-    qops::{MICROSOFT, is_known},
+    qops::{MICROSOFT, RegionOp, RegionState, is_known},
     translate::{Translation, translate},
 };
 use crate::{crop::Normalization, model::ModelError};
@@ -12,10 +12,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 use tract_core::internal::{
-    DatumType, Framework, Tensor, TractResult, TypedModel, TypedSimplePlan, TypedSimpleState,
+    DatumType, Framework, TValue, Tensor, TractResult, TypedModel, TypedNode, TypedSimplePlan,
+    TypedSimpleState,
 };
+use tract_core::ops::source::TypedSource;
 use tract_onnx::{
     model::ParsingContext,
     pb::{GraphProto, ModelProto, NodeProto},
@@ -151,7 +154,14 @@ impl OnnxFile {
                     return Err(undefined(&format!("node {:?}", node_name(node)), input));
                 }
             }
-            known.extend(node.output.iter().map(String::as_str));
+            for output in node.output.iter().filter(|name| !name.is_empty()) {
+                if !known.insert(output) {
+                    return Err(ModelError::NotOnnx {
+                        path: self.path.clone(),
+                        reason: format!("{output:?} is written twice"),
+                    });
+                }
+            }
         }
         for output in &graph.output {
             if !known.contains(output.name.as_str()) {
@@ -347,10 +357,7 @@ impl Plan {
         inputs: impl IntoIterator<Item = Arc<Tensor>>,
         mut visit: impl FnMut(&PlanPort, &Tensor) -> TractResult<()>,
     ) -> TractResult<()> {
-        let values = inputs
-            .into_iter()
-            .map(tract_core::internal::TValue::from_const)
-            .collect();
+        let values = inputs.into_iter().map(TValue::from_const).collect();
         let results = match self.state.run(values) {
             Ok(results) => results,
             Err(error) => {
@@ -365,9 +372,46 @@ impl Plan {
         Ok(())
     }
 
-    /// Nodes of the optimised graph in the order they run, weights left out.
-    pub(super) fn order(&self) -> &[usize] {
-        self.plan.order_without_consts()
+    /// Runs on `inputs` and gives the seconds of each node in the order they run; an int8 region gives those of its steps.
+    pub(super) fn time_nodes(
+        &mut self,
+        inputs: impl IntoIterator<Item = Arc<Tensor>>,
+    ) -> TractResult<Vec<f64>> {
+        for &index in self.plan.order_without_consts() {
+            if let (Some(operator), Some(state)) = (
+                self.plan.model().node(index).op_as::<RegionOp>(),
+                &mut self.state.op_states[index],
+            ) && let Some(state) = state.downcast_mut::<RegionState>()
+            {
+                state.start_timing(operator.program().steps().len());
+            }
+        }
+        let values = inputs.into_iter().map(TValue::from_const).collect();
+        let mut secs = Vec::new();
+        self.state
+            .run_plan_with_eval(values, |context, mut state, node, inputs| {
+                let start = Instant::now();
+                let outputs = match &mut state {
+                    Some(state) => state.eval(context, node.op.as_op(), inputs),
+                    None => node.op.eval(context, inputs),
+                };
+                let elapsed_secs = start.elapsed().as_secs_f64();
+                match state.and_then(|state| state.downcast_mut::<RegionState>()) {
+                    Some(region) => secs.extend_from_slice(&region.take_timing()),
+                    None if node.op_is::<TypedSource>() => {}
+                    None => secs.push(elapsed_secs),
+                }
+                outputs
+            })?;
+        Ok(secs)
+    }
+
+    /// Nodes of the optimised graph that do something, in the order they run.
+    pub(super) fn order(&self) -> impl Iterator<Item = &TypedNode> {
+        let nodes = self.plan.order_without_consts().iter();
+        nodes
+            .map(|&index| self.plan.model().node(index))
+            .filter(|node| !node.op_is::<TypedSource>())
     }
 }
 

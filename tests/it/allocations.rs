@@ -1,7 +1,7 @@
 //! What the live path allocates a frame once it is warm: its own code nothing, and a network what tract needs, which is
 //! held to a number.
 
-use crate::fixtures::root;
+use crate::{fixtures::root, int8_engine::released_int8, int8_models::landmark_model};
 use facemark::{
     crop::Crop,
     detector::{Detector, DetectorConfig},
@@ -11,9 +11,11 @@ use facemark::{
     model::{Infer, InferError, ModelCard, Outputs},
     tracker::{Tracker, TrackerConfig},
 };
+use prost::Message;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    path::Path,
 };
 
 /// Counts the allocations of each thread, so that tests beside this one do not matter.
@@ -162,24 +164,39 @@ fn our_own_code_allocates_nothing_a_frame() {
 }
 
 /// tract allocates each intermediate result, so the number grows with the nodes: 360 and 250 a run for the released
-/// float models. Operators of our own that write into buffers of ours will lower it; more is a step back.
-const LIMIT: u64 = 400;
+/// float models; more is a step back.
+const FLOAT_LIMIT: u64 = 400;
+
+/// An int8 network is one operator with buffers of its own. What is left is tract's: lists of more than four outputs.
+const INT8_LIMIT: u64 = 4;
+
+fn check(path: &Path, limit: u64, failures: &mut Vec<String>) {
+    let mut engine = Engine::load(path).expect("a model");
+    let crop = engine.card().new_crop();
+    let mut outputs = Outputs::default();
+    let counts = of_frames(|_, _| engine.infer(&crop, &mut outputs).expect("runs"));
+    println!("{}: {} allocations a run", path.display(), counts[0]);
+    if counts[0] > limit || counts.iter().any(|&count| count != counts[0]) {
+        failures.push(format!("{} (at most {limit}): {counts:?}", path.display()));
+    }
+}
 
 #[test]
 fn a_warm_network_allocates_no_more_than_documented_and_does_not_grow() {
     let mut failures = Vec::new();
     for name in ["face-detector.onnx", "landmarks68.onnx"] {
-        let (mut engine, _) = released(name);
-        let crop = engine.card().new_crop();
-        let mut outputs = Outputs::default();
-        let counts = of_frames(|_, _| engine.infer(&crop, &mut outputs).expect("runs"));
-        println!("{name}: {} allocations a run", counts[0]);
-        if counts[0] > LIMIT || counts.iter().any(|&count| count != counts[0]) {
-            failures.push(format!("{name}: {counts:?}"));
-        }
+        check(
+            &root().join("models").join(name),
+            FLOAT_LIMIT,
+            &mut failures,
+        );
     }
-    assert!(
-        failures.is_empty(),
-        "more than {LIMIT}, or not steady: {failures:?}"
-    );
+    for path in released_int8() {
+        check(&path, INT8_LIMIT, &mut failures);
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("int8.onnx");
+    std::fs::write(&path, landmark_model().encode_to_vec()).expect("written");
+    check(&path, 0, &mut failures);
+    assert!(failures.is_empty(), "{failures:?}");
 }

@@ -8,12 +8,15 @@
 )]
 
 use facemark::{
+    crop::{Color, Normalization},
     engine::RawTensor,
+    model::{ModelCard, Task},
     onnx::{
         AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
         TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, attribute_type,
-        data_type,
+        data_type, decode_model, entries_from_map,
     },
+    scheme::Scheme,
 };
 use prost::Message;
 
@@ -135,6 +138,70 @@ pub(crate) fn random_model(seed: u64, small: bool) -> RandomModel {
         operators: operators.collect(),
         file: encode(builder.graph),
         input,
+    }
+}
+
+/// A landmark network of the scheme nose1 with one of most operators: convolutions dense, depthwise and pointwise, a
+/// residual addition, pooling, enlargement, concatenation and a matrix with f32 output.
+pub(crate) fn landmark_model() -> ModelProto {
+    let card = ModelCard {
+        name: "int8-test".to_owned(),
+        task: Task::Landmarks {
+            scheme: Scheme::Nose1,
+            crop_margin: 1.3,
+        },
+        input_width: 20,
+        input_height: 24,
+        color: Color::Rgb,
+        normalization: Normalization::SYMMETRIC,
+        training_data: "none: random weights for a test".to_owned(),
+    };
+    let mut builder = Builder {
+        random: Random::new(7),
+        graph: GraphProto {
+            name: Some("int8 test".to_owned()),
+            input: vec![value_info("image", &[1, 3, 24, 20])],
+            output: vec![value_info("landmarks", &[1, 2])],
+            ..GraphProto::default()
+        },
+        count: 0,
+        reduced: false,
+    };
+    let of = Quantization {
+        scale: 1.0 / 128.0,
+        zero: 128,
+    };
+    let image = Value {
+        name: builder.quantize("image", of),
+        channels: 3,
+        height: 24,
+        width: 20,
+        of,
+    };
+    let first = builder.conv_to(&image, 13, 1, Some(of));
+    let deep = builder.conv_to(&first, 13, 13, Some(of));
+    let sum = builder.residual(&deep, std::slice::from_ref(&deep), true);
+    let pooled = builder.max_pool(&sum);
+    let joined = builder.concat(&pooled, std::slice::from_ref(&pooled), true);
+    let large = builder.resize(&joined);
+    let mean = builder.average_pool(&large);
+    let flat = builder.node("Flatten", "", vec![mean.name.clone()], vec![int("axis", 1)]);
+    let weights = builder.weights(2 * mean.channels);
+    let inputs = vec![
+        flat,
+        builder.float("as", &[], &[mean.of.scale]),
+        builder.bytes("az", &[], &[mean.of.zero]),
+        builder.signed("b", &[2, mean.channels], &weights),
+        builder.float("bs", &[2], &[0.001, 0.002]),
+        builder.signed("bz", &[2], &[0, 0]),
+        builder.ints32("c", &[2], &[5, -70]),
+    ];
+    builder.node("QGemm", "com.microsoft", inputs, vec![int("transB", 1)]);
+    let node = builder.graph.node.last_mut().expect("a node");
+    node.output = vec!["landmarks".to_owned()];
+    ModelProto {
+        metadata_props: entries_from_map(&card.to_metadata()),
+        ..decode_model(&encode(builder.graph)).expect("a model")
     }
 }
 

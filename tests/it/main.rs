@@ -21,6 +21,8 @@ mod gradients;
 #[cfg(feature = "train")]
 mod graph;
 mod int8_bundle;
+mod int8_engine;
+mod int8_hostile;
 mod int8_models;
 #[cfg(feature = "train")]
 mod int8_parity;

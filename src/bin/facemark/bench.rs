@@ -1,6 +1,7 @@
 //! `facemark bench`: how long one run of a model takes, or each stage of the live path.
 
 use crate::{
+    engine_arguments::EngineArguments,
     failure::Failure,
     measure::{peak_rss_bytes, thread_cpu_secs},
     networks::{open_detector, open_landmarker},
@@ -10,7 +11,7 @@ use clap::Args;
 use facemark::{
     crop::{Crop, CropRegion},
     detector::DetectorConfig,
-    engine::Engine,
+    engine::{Engine, LayerTime},
     frame::Frame,
     geometry::FaceBox,
     metrics::Percentiles,
@@ -40,6 +41,11 @@ pub(crate) struct Arguments {
     /// Timed runs of each stage
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     iterations: u32,
+    /// Measure each kernel of the model
+    #[arg(long, conflicts_with = "pipeline")]
+    layers: bool,
+    #[command(flatten)]
+    engine: EngineArguments,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -58,17 +64,46 @@ struct Stage {
 struct Report {
     /// Models by what they are for.
     models: BTreeMap<&'static str, String>,
-    /// From file to the first result that could be asked for, in milliseconds, by model.
+    /// From file to a network that is ready, in milliseconds, by model.
     load_ms: BTreeMap<&'static str, f64>,
+    /// From file to the first result, in milliseconds, by model.
+    cold_start_ms: BTreeMap<&'static str, f64>,
     stages: BTreeMap<&'static str, Stage>,
     iterations: u32,
+    /// The integer kernels of int8 networks.
+    kernels: &'static str,
     threads: usize,
     peak_rss_bytes: Option<u64>,
+    /// With `--layers`: the kernels in the order they run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<LayerTable>,
+}
+
+#[derive(Serialize)]
+struct LayerTable {
+    /// Billions of multiply-adds a second on one core with everything in registers.
+    peak_gmacs: f64,
+    layers: Vec<Layer>,
+    /// Sum of the layers' medians, in microseconds.
+    sum_us: f64,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    name: String,
+    kernel: String,
+    shape: Vec<String>,
+    /// Median of the runs, in microseconds.
+    us: f64,
+    mmac: f64,
+    gmacs: f64,
+    /// Of the machine's peak with these kernels.
+    peak_share: f64,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let report = match &arguments.model {
-        Some(path) => bench_model(path, arguments.iterations)?,
+        Some(path) => bench_model(path, arguments)?,
         None => bench_pipeline(arguments)?,
     };
     if arguments.json {
@@ -76,8 +111,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     for (what, model) in &report.models {
         print_line(&format!(
-            "{what}: {model}, loaded in {:.1} ms",
-            report.load_ms[what]
+            "{what}: {model}, loaded in {:.1} ms, first result after {:.1} ms",
+            report.load_ms[what], report.cold_start_ms[what]
         ))?;
     }
     print_line(&format!(
@@ -95,10 +130,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             or_dash(stage.cpu_ms, 3)
         ))?;
     }
+    if let Some(table) = &report.layers {
+        print_layers(table)?;
+    }
     print_line(&format!(
-        "{} iterations on {} thread, peak memory {} MiB",
+        "{} iterations on {} threads, integer kernels {}, peak memory {} MiB",
         report.iterations,
         report.threads,
+        report.kernels,
         or_dash(
             report
                 .peak_rss_bytes
@@ -108,21 +147,76 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     ))
 }
 
-fn bench_model(path: &std::path::Path, iterations: u32) -> Result<Report, Failure> {
-    let (mut engine, load_ms) = timed(|| Engine::load(path))?;
-    let name = engine.card().name.clone();
+fn bench_model(path: &std::path::Path, arguments: &Arguments) -> Result<Report, Failure> {
+    let options = arguments.engine.options();
+    let (engine, load_ms) = timed(|| Engine::load_with(path, &options))?;
+    let (name, mut engine) = (engine.card().name.clone(), engine);
     let mut crop = engine.card().new_crop();
     draw_pattern(crop.bytes_mut());
     let mut outputs = Outputs::default();
-    let stage = time_stage(iterations, || engine.infer(&crop, &mut outputs))?;
+    let ((), first_ms) = timed(|| engine.infer(&crop, &mut outputs))?;
+    let stage = time_stage(arguments.iterations, || engine.infer(&crop, &mut outputs))?;
+    let layers = match arguments.layers {
+        true => Some(time_layers(&mut engine, &crop, arguments.iterations)?),
+        false => None,
+    };
     Ok(Report {
         models: BTreeMap::from([("model", name)]),
         load_ms: BTreeMap::from([("model", load_ms)]),
+        cold_start_ms: BTreeMap::from([("model", load_ms + first_ms)]),
         stages: BTreeMap::from([("model", stage)]),
-        iterations,
-        threads: 1,
+        iterations: arguments.iterations,
+        kernels: options.kernel_set().name(),
+        threads: options.threads,
         peak_rss_bytes: peak_rss_bytes(),
+        layers,
     })
+}
+
+fn time_layers(engine: &mut Engine, crop: &Crop, runs: u32) -> Result<LayerTable, Failure> {
+    let peak_gmacs = engine.kernel_set().measured_peak_gmacs();
+    let layer = |time: LayerTime| {
+        let gmacs = time.layer.multiply_adds as f64 / time.median_secs.max(1e-9) / 1e9;
+        Layer {
+            name: time.layer.name,
+            kernel: time.layer.kernel,
+            shape: time.layer.shape,
+            us: time.median_secs * 1e6,
+            mmac: time.layer.multiply_adds as f64 / 1e6,
+            gmacs,
+            peak_share: gmacs / peak_gmacs,
+        }
+    };
+    let times = engine.time_layers(crop, runs as usize)?;
+    let layers: Vec<Layer> = times.into_iter().map(layer).collect();
+    Ok(LayerTable {
+        peak_gmacs,
+        sum_us: layers.iter().map(|layer| layer.us).sum(),
+        layers,
+    })
+}
+
+fn print_layers(table: &LayerTable) -> Result<(), Failure> {
+    print_line(&format!(
+        "{:<44}{:<36}{:<18}{:>9}{:>9}{:>9}{:>7}",
+        "layer", "kernel", "output", "us", "MMAC", "GMAC/s", "peak"
+    ))?;
+    for layer in &table.layers {
+        print_line(&format!(
+            "{:<44}{:<36}{:<18}{:>9.2}{:>9.3}{:>9.1}{:>6.0}%",
+            layer.name,
+            layer.kernel,
+            layer.shape.join("x"),
+            layer.us,
+            layer.mmac,
+            layer.gmacs,
+            100.0 * layer.peak_share
+        ))?;
+    }
+    print_line(&format!(
+        "sum of the layers {:.1} us; the machine's peak with these kernels: {:.0} GMAC/s on one core",
+        table.sum_us, table.peak_gmacs
+    ))
 }
 
 fn bench_pipeline(arguments: &Arguments) -> Result<Report, Failure> {
@@ -135,8 +229,10 @@ fn bench_pipeline(arguments: &Arguments) -> Result<Report, Failure> {
             frame
         }
     };
-    let (mut detector, detector_ms) = timed(|| open_detector(None, DetectorConfig::default()))?;
-    let (mut landmarker, landmarks_ms) = timed(|| open_landmarker(None))?;
+    let options = arguments.engine.options();
+    let config = DetectorConfig::default();
+    let (mut detector, detector_ms) = timed(|| open_detector(None, config, &options))?;
+    let (mut landmarker, landmarks_ms) = timed(|| open_landmarker(None, &options))?;
     // A face of half the frame's height, turned a little, as in front of a webcam.
     let size = 0.5 * frame.height() as f32;
     let center = CropRegion::whole(&frame).center;
@@ -148,6 +244,11 @@ fn bench_pipeline(arguments: &Arguments) -> Result<Report, Failure> {
     let mut crop: Crop = landmarker.model().card().new_crop();
     let crop_from_frame = region.crop_from_frame(crop.width(), crop.height());
     let mut landmarks = Vec::new();
+    let (_, first_detector_ms) = timed(|| detector.detect(&frame).map(|_| ()))?;
+    let (_, first_landmarks_ms) = timed(|| {
+        let located = landmarker.locate(&frame, &region, &mut landmarks);
+        located.map(|_| ())
+    })?;
     let stages = BTreeMap::from([
         (
             "crop",
@@ -175,10 +276,16 @@ fn bench_pipeline(arguments: &Arguments) -> Result<Report, Failure> {
             ("landmarks", landmarker.model().card().name.clone()),
         ]),
         load_ms: BTreeMap::from([("detector", detector_ms), ("landmarks", landmarks_ms)]),
+        cold_start_ms: BTreeMap::from([
+            ("detector", detector_ms + first_detector_ms),
+            ("landmarks", landmarks_ms + first_landmarks_ms),
+        ]),
         stages,
         iterations,
-        threads: 1,
+        kernels: options.kernel_set().name(),
+        threads: options.threads,
         peak_rss_bytes: peak_rss_bytes(),
+        layers: None,
     })
 }
 

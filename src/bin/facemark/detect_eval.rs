@@ -1,6 +1,7 @@
 //! `facemark detect-eval`: how many faces the detector finds, and how many that are none.
 
 use crate::{
+    engine_arguments::EngineArguments,
     eval::failure_of,
     failure::Failure,
     networks::open_detector,
@@ -33,6 +34,8 @@ pub(crate) struct Arguments {
     /// Score from which a detection counts, 0 to 1
     #[arg(long, default_value_t = DetectorConfig::default().score_threshold, value_parser = score)]
     threshold: f32,
+    #[command(flatten)]
+    engine: EngineArguments,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -51,7 +54,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         score_threshold: LOWEST_SCORE.min(arguments.threshold),
         ..DetectorConfig::default()
     };
-    let mut detector = open_detector(arguments.model.as_deref(), config)?;
+    let mut detector = open_detector(
+        arguments.model.as_deref(),
+        config,
+        &arguments.engine.options(),
+    )?;
     let report = evaluate_detector(
         &folders,
         arguments.split,

@@ -1,6 +1,7 @@
 //! `facemark eval`: landmark accuracy on a labelled folder.
 
 use crate::{
+    engine_arguments::EngineArguments,
     failure::Failure,
     networks::{open_detector, open_landmarker},
     output::{or_dash, print_json, print_line},
@@ -32,6 +33,8 @@ pub(crate) struct Arguments {
     /// Face detector, for --box detector [default: the released one]
     #[arg(long)]
     detector: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArguments,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -45,12 +48,14 @@ enum Boxes {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let folders: Vec<LabelledFolder> = arguments.data.iter().map(LabelledFolder::new).collect();
-    let mut landmarker = open_landmarker(arguments.model.as_deref())?;
+    let options = arguments.engine.options();
+    let mut landmarker = open_landmarker(arguments.model.as_deref(), &options)?;
     let mut detector = match arguments.boxes {
         Boxes::Gt => None,
         Boxes::Detector => Some(open_detector(
             arguments.detector.as_deref(),
             DetectorConfig::default(),
+            &options,
         )?),
     };
     let boxes = detector

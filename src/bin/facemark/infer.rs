@@ -1,6 +1,6 @@
 //! `facemark infer`: raw tensors in and out of any ONNX file, to compare with another runtime.
 
-use crate::failure::Failure;
+use crate::{engine_arguments::EngineArguments, failure::Failure};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use facemark::{
@@ -28,10 +28,12 @@ pub(crate) struct Arguments {
     /// Write only the output of this name
     #[arg(long)]
     output_name: Option<String>,
+    #[command(flatten)]
+    engine: EngineArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut model = RawModel::load(&arguments.model)?;
+    let mut model = RawModel::load_with(&arguments.model, &arguments.engine.options())?;
     let inputs: Vec<RawTensor> = arguments
         .input
         .iter()

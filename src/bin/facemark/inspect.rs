@@ -1,11 +1,12 @@
 //! `facemark inspect`: what a model file says of itself, and which kernel runs which node.
 
 use crate::{
+    engine_arguments::EngineArguments,
     failure::Failure,
     output::{print_json, print_line},
 };
 use clap::Args;
-use facemark::engine::{EngineOptions, Inspection, Port};
+use facemark::engine::{Inspection, Port};
 use std::path::PathBuf;
 
 /// Show a model's card, inputs, outputs and the kernel that runs each node
@@ -13,13 +14,15 @@ use std::path::PathBuf;
 pub(crate) struct Arguments {
     /// ONNX file
     model: PathBuf,
+    #[command(flatten)]
+    engine: EngineArguments,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let inspection = Inspection::of(&arguments.model, &EngineOptions::default())?;
+    let inspection = Inspection::of(&arguments.model, &arguments.engine.options())?;
     if arguments.json {
         return print_json(&inspection);
     }
@@ -39,12 +42,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .collect();
     print_line(&format!("operators: {}", operators.join(", ")))?;
     print_line(&format!(
-        "{:<44}{:<22}{:<8}{:<20}{:>9}",
+        "{:<44}{:<36}{:<8}{:<20}{:>9}",
         "node", "kernel", "element", "output", "MMAC"
     ))?;
     for node in &inspection.nodes {
         print_line(&format!(
-            "{:<44}{:<22}{:<8}{:<20}{:>9.3}",
+            "{:<44}{:<36}{:<8}{:<20}{:>9.3}",
             node.name,
             node.kernel,
             node.element,

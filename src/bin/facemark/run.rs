@@ -1,6 +1,7 @@
 //! `facemark run` and `facemark live`: a source through the tracker into a window and files.
 
 use crate::{
+    engine_arguments::EngineArguments,
     failure::Failure,
     networks::{open_detector, open_landmarker},
     output::print_line,
@@ -80,6 +81,8 @@ struct SharedArguments {
     /// Face detector [default: the released one]
     #[arg(long, value_name = "FILE")]
     detector: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArguments,
 }
 
 /// Width and height, as `640x480`.
@@ -132,9 +135,14 @@ pub(crate) fn live(arguments: &LiveArguments) -> Result<(), Failure> {
 }
 
 fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(), Failure> {
+    let options = shared.engine.options();
     let tracker = Tracker::new(
-        open_detector(shared.detector.as_deref(), DetectorConfig::default())?,
-        open_landmarker(shared.model.as_deref())?,
+        open_detector(
+            shared.detector.as_deref(),
+            DetectorConfig::default(),
+            &options,
+        )?,
+        open_landmarker(shared.model.as_deref(), &options)?,
         TrackerConfig {
             max_faces: shared.max_faces as usize,
             ..TrackerConfig::default()

@@ -6,10 +6,7 @@ use super::{
     Add, AddSpec, Buffer, ConvSpec, Convolution, FullyConnected, FullyOutput, FullySpec,
     GlobalAveragePool, KernelSet, Layout, ResidualSpec, peak_gmacs,
 };
-use std::{
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// A layer by its shapes: sides are the input's.
 enum Layer {
@@ -94,11 +91,9 @@ fn detector() -> Vec<Layer> {
 
 /// Any weight, or with `BITS=7` one of 7 bits.
 fn weight(at: usize) -> i8 {
-    static OF_7_BITS: LazyLock<bool> =
-        LazyLock::new(|| std::env::var("BITS").is_ok_and(|bits| bits == "7"));
-    match *OF_7_BITS {
-        true => (at * 37 % 127) as i8 - 63,
-        false => (at * 37 % 253) as i8,
+    match std::env::var("BITS").as_deref() {
+        Ok("7") => (at * 37 % 127) as i8 - 63,
+        _ => (at * 37 % 253) as i8,
     }
 }
 
@@ -256,14 +251,6 @@ fn layers() {
         let peak = peak_gmacs(set);
         println!("{name}, {set}, peak {peak:.0} GMAC/s");
         let mut jobs: Vec<Job> = layers.iter().map(|layer| job(set, layer)).collect();
-        let packing = time(&mut || {
-            drop(
-                layers
-                    .iter()
-                    .map(|layer| job(set, layer))
-                    .collect::<Vec<_>>(),
-            )
-        });
         let (mut total, mut macs) = (0.0, 0);
         for job in &mut jobs {
             let micros = time(&mut job.run);
@@ -279,7 +266,6 @@ fn layers() {
         let in_turn = time(&mut || jobs.iter_mut().for_each(|job| (job.run)()));
         let speed = macs as f64 / in_turn / 1e3;
         let share = 100.0 * speed / peak;
-        println!("made and packed in {packing:.0} us");
         println!("sum {total:.1} us; in turn {in_turn:.1} us, {speed:.1} GMAC/s, {share:.1} %");
     }
 }

@@ -39,26 +39,29 @@ pub(super) struct DenseWeights {
 impl DenseWeights {
     /// Packs with blocks of the given numbers of panels, which add up to all panels.
     pub(super) fn new(spec: &ConvSpec<'_>, panels: &[usize]) -> Self {
-        let row_steps = (spec.kernel.1 * spec.input.channel_stride).div_ceil(4);
-        let window = spec.kernel.0 * row_steps;
+        let (height, width) = spec.kernel;
+        let stride = spec.input.channel_stride;
+        let row_steps = (width * stride).div_ceil(4);
         let mut blocks = Vec::with_capacity(panels.len());
         let (mut steps, mut bytes) = (Vec::new(), Vec::new());
         let mut first = 0;
         for &panels in panels {
-            let outputs = panels * LANES;
+            let channels = first..first + panels * LANES;
             let (first_step, weights) = (steps.len(), bytes.len());
-            let mut windows = vec![[0u8; 4]; outputs * window];
-            let real = outputs.min(spec.output.channels - first);
-            let by_output = windows.chunks_exact_mut(window);
-            for (output, bytes) in (first..first + real).zip(by_output) {
-                fill_window(spec, output, row_steps * 4, bytes.as_flattened_mut());
-            }
-            for step in 0..window {
-                let of_step = || windows[step..].iter().step_by(window);
-                if of_step().any(|group| *group != [0; 4]) {
-                    let row = step / row_steps * spec.input.row_bytes();
-                    steps.push((row + step % row_steps * 4) as u32);
-                    bytes.extend(of_step().flatten());
+            for ky in 0..height {
+                for step in 0..row_steps {
+                    let before = bytes.len();
+                    for output in channels.clone() {
+                        bytes.extend((4 * step..4 * step + 4).map(|at| {
+                            let (kx, channel) = (at / stride, at % stride);
+                            weight(spec, output, channel, ky, kx) as u8
+                        }));
+                    }
+                    if bytes[before..].iter().any(|&byte| byte != 0) {
+                        steps.push((ky * spec.input.row_bytes() + 4 * step) as u32);
+                    } else {
+                        bytes.truncate(before);
+                    }
                 }
             }
             blocks.push(DenseBlock {
@@ -67,7 +70,7 @@ impl DenseWeights {
                 steps: first_step..steps.len(),
                 weights,
             });
-            first += outputs;
+            first = channels.end;
         }
         assert!(first >= spec.output.channels, "panels for all channels");
         Self {
@@ -78,27 +81,27 @@ impl DenseWeights {
     }
 }
 
-/// Lays the weights of an output channel out as the input bytes of its window lie, `row_bytes` for each kernel row.
-fn fill_window(spec: &ConvSpec<'_>, output: usize, row_bytes: usize, window: &mut [u8]) {
-    let (height, width) = spec.kernel;
-    let depth = spec.input.channels / spec.group;
-    let first = output / (spec.output.channels / spec.group) * depth;
-    let mut weights = spec.weights[output * depth * height * width..].iter();
-    for channel in first..first + depth {
-        for ky in 0..height {
-            let row = &mut window[ky * row_bytes + channel..];
-            let taps = row.iter_mut().step_by(spec.input.channel_stride);
-            for (byte, &weight) in taps.take(width).zip(&mut weights) {
-                *byte = weight as u8;
-            }
-        }
-    }
-}
-
 /// `panels` in as few blocks of at most `most` as there must be, of nearly equal size.
 pub(super) fn partition(panels: usize, most: usize) -> Vec<usize> {
     let blocks = panels.div_ceil(most);
     (0..blocks).map(|block| (panels + block) / blocks).collect()
+}
+
+/// The weight of an output channel for an input channel of the whole map; 0 where there is none.
+fn weight(spec: &ConvSpec<'_>, output: usize, channel: usize, ky: usize, kx: usize) -> i8 {
+    let (height, width) = spec.kernel;
+    let depth = spec.input.channels / spec.group;
+    let outputs = spec.output.channels / spec.group;
+    if output >= spec.output.channels || channel >= spec.input.channels || kx >= width {
+        return 0;
+    }
+    let group = output / outputs;
+    match channel.checked_sub(group * depth) {
+        Some(within) if within < depth => {
+            spec.weights[((output * depth + within) * height + ky) * width + kx]
+        }
+        _ => 0,
+    }
 }
 
 /// Whether adding any two products of unsigned input bytes and these weights in saturating 16-bit arithmetic

@@ -26,11 +26,6 @@ impl<'a> Constants<'a> {
         self.by_name.contains_key(name)
     }
 
-    /// Element type of a constant, as in the file.
-    pub(super) fn element(&self, name: &str) -> Option<i32> {
-        self.by_name.get(name).map(|tensor| tensor.data_type)
-    }
-
     pub(super) fn f32(&self, name: &str) -> Result<Constant<f32>, String> {
         self.read(name, DataType::Float, f32::from_le_bytes, |tensor| {
             Cow::Borrowed(&tensor.float_data)

@@ -20,7 +20,7 @@ use crate::engine::kernels::{
 use std::collections::HashMap;
 
 /// Bytes that all maps of a program may take.
-const MOST_BYTES: usize = 1 << 29;
+const MOST_BYTES: usize = 1 << 28;
 
 /// Pixels that a global average may have: its sums are 32-bit integers.
 const MOST_AVERAGED: usize = 1 << 22;
@@ -154,7 +154,7 @@ struct Lowering<'a> {
     needed: Vec<bool>,
     /// How often a value is read inside; results count as read once more.
     readers: Vec<usize>,
-    /// Convolution to the addition that takes it in.
+    /// Nodes that the addition behind them takes in, with that addition.
     joined: HashMap<usize, usize>,
     /// The map behind a value.
     maps_of: Vec<Option<MapId>>,
@@ -195,22 +195,29 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Finds the convolutions that take in the addition behind them.
+    /// Finds the convolutions that an addition is computed with, and the enlargements that one does on the way.
     fn fuse_additions(&mut self) {
         let first = self.region.inputs.len();
         for (index, node) in self.region.nodes.iter().enumerate() {
             if !matches!(node.operator, Operator::Add { .. }) || !self.needed[first + index] {
                 continue;
             }
+            let only_read_here = |is_kind: fn(&Operator) -> bool| -> Vec<usize> {
+                let values = node.inputs.iter().filter(|&&value| {
+                    value >= first
+                        && self.readers[value] == 1
+                        && is_kind(&self.region.nodes[value - first].operator)
+                });
+                values.map(|value| value - first).collect()
+            };
+            let convs = only_read_here(|operator| matches!(operator, Operator::Conv(_)));
             // The later one: its input is the one that was written last.
-            let conv = node.inputs.iter().copied().filter(|&value| {
-                value >= first
-                    && self.readers[value] == 1
-                    && matches!(self.region.nodes[value - first].operator, Operator::Conv(_))
-            });
-            if let Some(value) = conv.max() {
-                self.joined.insert(value - first, index);
-            }
+            let joined = match convs.into_iter().max() {
+                Some(conv) => vec![conv],
+                None => only_read_here(|operator| matches!(operator, Operator::Resize { .. })),
+            };
+            self.joined
+                .extend(joined.into_iter().map(|node| (node, index)));
         }
     }
 
@@ -304,17 +311,25 @@ impl<'a> Lowering<'a> {
             output_zero: output.zero,
         };
         let first = self.region.inputs.len();
-        let fused = (0..2).find(|&operand| {
-            let value = node.inputs[operand];
-            value >= first && self.joined.get(&(value - first)) == Some(&index)
-        });
+        let joined = |operand: usize| {
+            let before = node.inputs[operand].checked_sub(first)?;
+            (self.joined.get(&before) == Some(&index)).then_some(before)
+        };
+        let is_conv = |node: usize| matches!(self.region.nodes[node].operator, Operator::Conv(_));
+        let fused = (0..2).find(|&operand| joined(operand).is_some_and(is_conv));
         let Some(operand) = fused else {
-            let sources = vec![
-                self.canonical(node.inputs[0]),
-                self.canonical(node.inputs[1]),
-            ];
+            let enlarged = [joined(0), joined(1)];
+            let mut sources = Vec::new();
+            for (operand, &enlarged) in enlarged.iter().enumerate() {
+                let value = match enlarged {
+                    Some(resize) => self.region.nodes[resize].inputs[0],
+                    None => node.inputs[operand],
+                };
+                sources.push(self.canonical(value));
+            }
             let map = self.new_map(value, Some(output.zero));
-            self.draft(Kind::Add(spec), vec![index], sources, map);
+            let nodes = enlarged.into_iter().flatten().chain([index]).collect();
+            self.draft(Kind::Add(spec), nodes, sources, map);
             return;
         };
         let result = node.inputs[operand];
@@ -512,7 +527,6 @@ impl<'a> Lowering<'a> {
         let work = match (&draft.kind, operator) {
             (Kind::Image(input), _) => Work::Image {
                 input: *input,
-                layout: output,
                 zero,
             },
             (Kind::Quantize(input, quantization), _) => Work::Quantize {
@@ -521,7 +535,6 @@ impl<'a> Lowering<'a> {
             },
             (Kind::Import(input), _) => Work::Import {
                 input: *input,
-                layout: output,
                 zero,
             },
             (Kind::Conv { residual }, Some(Operator::Conv(conv))) => {

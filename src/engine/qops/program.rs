@@ -4,10 +4,10 @@
 
 use super::reorder::{self, Reorder};
 use crate::engine::kernels::{
-    Add, Buffer, Convolution, Copy, Dequantize, FullyConnected, GlobalAveragePool, Layout, MaxPool,
-    QuantizePlanes, ResizeNearest,
+    Add, Buffer, Convolution, Copy, Dequantize, FullyConnected, GlobalAveragePool, Layout,
+    MOST_THREADS, MaxPool, Pool, QuantizePlanes, ResizeNearest,
 };
-use std::ops::Range;
+use std::{ops::Range, sync::Mutex};
 
 /// The tensors around a region, by number.
 pub(crate) trait Tensors {
@@ -27,7 +27,6 @@ pub(crate) enum Work {
     /// A crop's bytes of the input of this number.
     Image {
         input: usize,
-        layout: Layout,
         zero: u8,
     },
     Quantize {
@@ -37,7 +36,6 @@ pub(crate) enum Work {
     /// Bytes in planes of the input of this number.
     Import {
         input: usize,
-        layout: Layout,
         zero: u8,
     },
     Conv(Convolution),
@@ -88,11 +86,21 @@ pub(crate) struct Program {
     sizes: Vec<usize>,
 }
 
-/// What runs of a program write.
-#[derive(Clone)]
+/// What runs of a program write, and the threads that they run on.
 pub(crate) struct Memory {
     /// Taken out while a step writes to it.
     buffers: Vec<Option<Buffer>>,
+    /// Taken out while a step runs; none for a single thread.
+    pool: Option<Pool>,
+}
+
+impl Clone for Memory {
+    fn clone(&self) -> Self {
+        Self {
+            buffers: self.buffers.clone(),
+            pool: self.pool.as_ref().map(|pool| Pool::new(pool.threads())),
+        }
+    }
 }
 
 impl Program {
@@ -104,10 +112,12 @@ impl Program {
         &self.steps
     }
 
-    pub(crate) fn new_memory(&self) -> Memory {
+    /// Memory for runs on `threads` threads.
+    pub(crate) fn new_memory(&self, threads: usize) -> Memory {
         let buffers = self.sizes.iter().map(|&size| Some(Buffer::new(size)));
         Memory {
             buffers: buffers.collect(),
+            pool: (threads > 1).then(|| Pool::new(threads)),
         }
     }
 
@@ -127,8 +137,16 @@ impl Program {
                     border,
                 } => {
                     let mut buffer = memory.buffers[*slot].take().expect(ONE_WRITER);
+                    let mut pool = memory.pool.take();
                     fill_ends(layout, *border, &mut buffer);
-                    step.write_map(memory, tensors, layout, *border, &mut buffer);
+                    let map = MapOutput {
+                        layout,
+                        border: *border,
+                        bytes: &mut buffer,
+                        pool: pool.as_mut().filter(|_| step.is_worth_splitting()),
+                    };
+                    step.write_map(memory, tensors, map);
+                    memory.pool = pool;
                     memory.buffers[*slot] = Some(buffer);
                 }
             }
@@ -192,54 +210,104 @@ impl Step {
         }
     }
 
-    fn write_map(
-        &self,
-        memory: &Memory,
-        tensors: &impl Tensors,
-        layout: &Layout,
-        border: u8,
-        output: &mut [u8],
-    ) {
+    /// Whether the step takes longer than it takes to hand it to another thread, by far.
+    fn is_worth_splitting(&self) -> bool {
+        let moved: usize = self.shape.iter().product();
+        match self.work {
+            Work::Conv(_) => self.multiply_adds >= LEAST_MULTIPLY_ADDS,
+            _ => moved >= LEAST_BYTES,
+        }
+    }
+
+    fn write_map(&self, memory: &Memory, tensors: &impl Tensors, map: MapOutput<'_>) {
         let input = |number: usize| memory.read(self.inputs[number]);
-        let rows = 0..layout.height;
-        let range = layout.row_range(rows.clone());
+        let MapOutput { layout, border, .. } = map;
         match &self.work {
-            Work::Image { input, zero, .. } => {
-                let run = |rows: Range<usize>, output_rows: &mut [u8]| {
-                    write_image(tensors.bytes(*input), layout, *zero, rows, output_rows);
-                };
-                run(rows, &mut output[range]);
+            Work::Image { input, zero } => {
+                let crop = tensors.bytes(*input);
+                map.write_rows(|rows, output| write_image(crop, layout, *zero, rows, output));
             }
             Work::Quantize { input, kernel } => {
-                kernel.run(rows, tensors.floats(*input), &mut output[range]);
+                let planes = tensors.floats(*input);
+                map.write_rows(|rows, output| kernel.run(rows, planes, output));
             }
-            Work::Import { input, zero, .. } => {
-                reorder::import(tensors.bytes(*input), layout, *zero, output);
+            Work::Import { input, zero } => {
+                reorder::import(tensors.bytes(*input), layout, *zero, map.bytes);
             }
             Work::Conv(kernel) => {
                 let residual = (self.inputs.len() > 1).then(|| input(1));
-                kernel.run(rows, input(0), residual, &mut output[range]);
+                map.write_rows(|rows, output| kernel.run(rows, input(0), residual, output));
             }
-            Work::Add(kernel) => kernel.run(rows, input(0), input(1), &mut output[range]),
-            Work::GlobalAveragePool(kernel) => kernel.run(input(0), &mut output[range]),
-            Work::MaxPool(kernel) => kernel.run(rows, input(0), &mut output[range]),
-            Work::Resize(kernel) => kernel.run(rows, input(0), &mut output[range]),
-            Work::Copy(copies) => {
+            Work::Add(kernel) => {
+                map.write_rows(|rows, output| kernel.run(rows, input(0), input(1), output));
+            }
+            Work::GlobalAveragePool(kernel) => {
+                kernel.run(input(0), &mut map.bytes[layout.row_range(0..1)]);
+            }
+            Work::MaxPool(kernel) => {
+                map.write_rows(|rows, output| kernel.run(rows, input(0), output));
+            }
+            Work::Resize(kernel) => {
+                map.write_rows(|rows, output| kernel.run(rows, input(0), output));
+            }
+            Work::Copy(copies) => map.write_rows(|rows, output| {
                 for (number, copy) in copies.iter().enumerate() {
-                    copy.run(rows.clone(), input(number), &mut output[range.clone()]);
+                    copy.run(rows.clone(), input(number), output);
                 }
-            }
-            Work::Reorder(reorder) => reorder.run(input(0), output),
+            }),
+            Work::Reorder(reorder) => reorder.run(input(0), map.bytes),
             Work::FullyConnected(kernel) => {
                 if layout.len() > layout.channel_stride {
-                    crate::engine::kernels::fill_border(layout, border, output);
+                    crate::engine::kernels::fill_border(layout, border, map.bytes);
                 }
-                kernel.run_quantized(input(0), &mut output[layout.offset(0, 0)..]);
+                kernel.run_quantized(input(0), &mut map.bytes[layout.offset(0, 0)..]);
             }
-            Work::Dequantize(_) | Work::Export(_) => {
-                unreachable!("these write no maps")
-            }
+            Work::Dequantize(_) | Work::Export(_) => unreachable!("these write no maps"),
         }
+    }
+}
+
+/// Multiplications with addition from which a convolution is split among threads, and bytes from which any other step is.
+const LEAST_MULTIPLY_ADDS: u64 = 150_000;
+const LEAST_BYTES: usize = 32_768;
+
+/// A map that a step writes.
+struct MapOutput<'a> {
+    layout: &'a Layout,
+    border: u8,
+    /// Its whole buffer.
+    bytes: &'a mut [u8],
+    /// Threads to split its rows among.
+    pool: Option<&'a mut Pool>,
+}
+
+impl MapOutput<'_> {
+    /// Calls `write` for all rows with the bytes that hold them, on all threads of the pool.
+    fn write_rows(self, write: impl Fn(Range<usize>, &mut [u8]) + Sync) {
+        let height = self.layout.height;
+        let rows = &mut self.bytes[self.layout.row_range(0..height)];
+        let Some(pool) = self.pool else {
+            return write(0..height, rows);
+        };
+        let threads = pool.threads().min(height);
+        let mut rest = rows;
+        let parts: [_; MOST_THREADS] = std::array::from_fn(|index| {
+            let bound = |index: usize| height * index.min(threads) / threads;
+            let rows = bound(index)..bound(index + 1);
+            let bytes = rows.len() * self.layout.row_bytes();
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(bytes);
+            rest = after;
+            Mutex::new(Some((rows, part)))
+        });
+        pool.run(&|index| {
+            // Each thread takes its own part, so the lock is always free.
+            let part = parts[index].lock().ok().and_then(|mut part| part.take());
+            if let Some((rows, bytes)) = part
+                && !rows.is_empty()
+            {
+                write(rows, bytes);
+            }
+        });
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) const NAME: &str = "Int8Region";
 #[derive(Clone, Debug)]
 pub(crate) struct RegionOp {
     program: Arc<Program>,
+    threads: usize,
     outputs: Vec<(Element, Shape)>,
 }
 
@@ -47,6 +48,7 @@ impl RegionOp {
         let output = |&value: &usize| (region.element(value), shapes[value].clone());
         Ok(Self {
             program: Arc::new(program),
+            threads: options.threads,
             outputs: region.output_values.iter().map(output).collect(),
         })
     }
@@ -77,7 +79,7 @@ impl EvalOp for RegionOp {
     fn state(&self, _: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
         let outputs = self.outputs.iter().map(new_tensor);
         Ok(Some(Box::new(RegionState {
-            memory: self.program.new_memory(),
+            memory: self.program.new_memory(self.threads),
             outputs: outputs.collect::<TractResult<_>>()?,
             timing: None,
         })))
@@ -124,14 +126,14 @@ impl std::fmt::Debug for RegionState {
 }
 
 impl RegionState {
-    /// From now on the time of each step is taken.
+    /// In the next run the time of each step is taken.
     pub(crate) fn start_timing(&mut self, steps: usize) {
         self.timing = Some(vec![0.0; steps]);
     }
 
-    /// Seconds of each step in the last run.
-    pub(crate) fn step_secs(&self) -> &[f64] {
-        self.timing.as_deref().unwrap_or(&[])
+    /// Seconds of each step in the last run. Further runs take no time until [`RegionState::start_timing`].
+    pub(crate) fn take_timing(&mut self) -> Vec<f64> {
+        self.timing.take().unwrap_or_default()
     }
 }
 
