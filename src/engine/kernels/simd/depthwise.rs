@@ -43,90 +43,100 @@ impl Depthwise {
         other: Option<&[u8]>,
         output_rows: &mut [u8],
     ) {
-        let Range { start, end } = self.weights.channels;
+        let weights = &self.weights;
+        let Range { start, end } = weights.channels;
         // Whole groups of 16 are written; what lies between the channels and the stride is free.
         let end = end.next_multiple_of(16);
-        let row_bytes = geometry.output.row_bytes();
-        let column_bytes = self.weights.quads * 4 * V::BYTES;
-        let mut y = rows.start;
-        while y < rows.end {
-            let row = (y - rows.start) * row_bytes;
-            let inside = geometry.output.left * geometry.output.channel_stride;
-            let mut channel = start;
-            let mut block = 0;
-            while channel < end {
-                let weights = &self.weights;
-                let lanes = block * V::BYTES;
-                let other = match (&epilogue.residual, other) {
-                    (Some(residual), Some(other)) => {
-                        let offset = residual.other.offset(y, 0) + channel;
-                        other.as_ptr().add(offset)
-                    }
-                    _ => std::ptr::null(),
-                };
-                let line = Line {
-                    input: input.as_ptr().add(geometry.window(y, 0) + channel),
-                    row_bytes: geometry.input.row_bytes(),
-                    pixel_bytes: geometry.input.channel_stride,
-                    stride: geometry.stride.1,
-                    weights: weights
-                        .bytes
-                        .as_ptr()
-                        .add(block * geometry.kernel.1 * column_bytes),
-                    start: weights.start.as_ptr().add(lanes).cast(),
-                    multipliers: weights.multipliers.as_ptr().add(lanes),
-                    epilogue,
-                    other,
-                    output: output_rows.as_mut_ptr().add(row + inside + channel),
-                    output_bytes: geometry.output.channel_stride,
-                    width: geometry.output.width,
-                    channels: end - channel,
-                };
-                match (geometry.kernel, geometry.stride.1) {
-                    ((3, 3), 1) => line.three_by_three::<V, 1>(),
-                    ((3, 3), 2) => line.three_by_three::<V, 2>(),
-                    (kernel, _) => line.any::<V>(kernel, weights.quads),
-                }
-                channel += V::BYTES;
-                block += 1;
+        let inside = geometry.output.left * geometry.output.channel_stride;
+        let block_bytes = geometry.kernel.1 * weights.quads * 4 * V::BYTES;
+        let mut channel = start;
+        let mut block = 0;
+        while channel < end {
+            let lanes = block * V::BYTES;
+            let (mut others, mut other_row_bytes) = (std::ptr::null(), 0);
+            if let (Some(residual), Some(other)) = (&epilogue.residual, other) {
+                let offset = residual.other.offset(rows.start, 0) + channel;
+                others = other.as_ptr().wrapping_add(offset);
+                other_row_bytes = residual.other.row_bytes();
             }
-            y += 1;
+            let first = geometry.window(rows.start, 0) + channel;
+            let job = Job {
+                input: input.as_ptr().wrapping_add(first),
+                row_bytes: geometry.input.row_bytes(),
+                pixel_bytes: geometry.input.channel_stride,
+                strides: geometry.stride,
+                weights: weights.bytes.as_ptr().add(block * block_bytes),
+                quads: weights.quads,
+                start: weights.start.as_ptr().add(lanes).cast(),
+                multipliers: weights.multipliers.as_ptr().add(lanes),
+                epilogue,
+                other: others,
+                other_row_bytes,
+                output: output_rows.as_mut_ptr().wrapping_add(inside + channel),
+                output_bytes: geometry.output.channel_stride,
+                output_row_bytes: geometry.output.row_bytes(),
+                rows: rows.end - rows.start,
+                width: geometry.output.width,
+                channels: end - channel,
+            };
+            if epilogue.residual.is_some() {
+                job.run::<V, true>(geometry.kernel);
+            } else {
+                job.run::<V, false>(geometry.kernel);
+            }
+            channel += V::BYTES;
+            block += 1;
         }
     }
 }
 
-/// One output row of one block of channels.
+/// Rows of one block of channels.
 #[derive(Clone, Copy)]
-struct Line<'a> {
+struct Job<'a> {
     /// The first window.
     input: *const u8,
     row_bytes: usize,
     pixel_bytes: usize,
-    stride: usize,
+    strides: (usize, usize),
     weights: *const u8,
+    quads: usize,
     start: *const u8,
     multipliers: *const f32,
     epilogue: &'a Epilogue,
     other: *const u8,
+    other_row_bytes: usize,
     output: *mut u8,
     output_bytes: usize,
+    output_row_bytes: usize,
+    rows: usize,
     width: usize,
     /// How many are left to write, a multiple of 16; may be more than a vector has.
     channels: usize,
 }
 
-impl Line<'_> {
+impl Job<'_> {
     #[inline(always)]
-    unsafe fn three_by_three<V: Vector, const STRIDE: usize>(self) {
-        if self.epilogue.residual.is_some() {
-            self.three_by_three_finished::<V, STRIDE, true>();
-        } else {
-            self.three_by_three_finished::<V, STRIDE, false>();
+    unsafe fn run<V: Vector, const ADD: bool>(self, kernel: (usize, usize)) {
+        match (kernel, self.strides.1) {
+            ((3, 3), 1) => self.three_by_three::<V, 1, ADD>(),
+            ((3, 3), 2) => self.three_by_three::<V, 2, ADD>(),
+            _ => self.any::<V, ADD>(kernel),
+        }
+    }
+
+    /// The same job from row `y` on.
+    #[inline(always)]
+    unsafe fn from_row(self, y: usize) -> Self {
+        Self {
+            input: self.input.wrapping_add(y * self.strides.0 * self.row_bytes),
+            other: self.other.wrapping_add(y * self.other_row_bytes),
+            output: self.output.wrapping_add(y * self.output_row_bytes),
+            ..self
         }
     }
 
     #[inline(always)]
-    unsafe fn three_by_three_finished<V: Vector, const STRIDE: usize, const ADD: bool>(self) {
+    unsafe fn three_by_three<V: Vector, const STRIDE: usize, const ADD: bool>(self) {
         let mut weights = [[V::zero().weights(); 4]; 3];
         for column in 0..3 {
             for part in 0..4 {
@@ -135,32 +145,37 @@ impl Line<'_> {
             }
         }
         let finish = Finish::<V, ADD>::new(&self);
-        let mut left = self.column::<V>(self.input);
-        let mut middle = self.column::<V>(self.input.add(self.pixel_bytes));
-        let mut next = self.input.add(2 * self.pixel_bytes);
-        let mut x = 0;
-        while x < self.width {
-            let right = self.column::<V>(next);
-            let mut sums = [V::zero(); 4];
-            for part in 0..4 {
-                let start = V::load(self.start.add(part * V::BYTES));
-                let sum = start.dot(left[part], weights[0][part]);
-                let sum = sum.dot(middle[part], weights[1][part]);
-                sums[part] = sum.dot(right[part], weights[2][part]);
-            }
-            finish.store(&self, sums, x);
-            x += 1;
-            if STRIDE == 1 {
-                left = middle;
-                middle = right;
-                next = next.add(self.pixel_bytes);
-            } else {
-                left = right;
-                if x < self.width {
-                    middle = self.column::<V>(next.add(self.pixel_bytes));
+        let mut y = 0;
+        while y < self.rows {
+            let row = self.from_row(y);
+            let mut left = row.column::<V>(row.input);
+            let mut middle = row.column::<V>(row.input.add(row.pixel_bytes));
+            let mut next = row.input.add(2 * row.pixel_bytes);
+            let mut x = 0;
+            while x < row.width {
+                let right = row.column::<V>(next);
+                let mut sums = [V::zero(); 4];
+                for part in 0..4 {
+                    let start = V::load(row.start.add(part * V::BYTES));
+                    let sum = start.dot(left[part], weights[0][part]);
+                    let sum = sum.dot(middle[part], weights[1][part]);
+                    sums[part] = sum.dot(right[part], weights[2][part]);
                 }
-                next = next.add(2 * self.pixel_bytes);
+                finish.store(&row, sums, x);
+                x += 1;
+                if STRIDE == 1 {
+                    left = middle;
+                    middle = right;
+                    next = next.add(row.pixel_bytes);
+                } else {
+                    left = right;
+                    if x < row.width {
+                        middle = row.column::<V>(next.add(row.pixel_bytes));
+                    }
+                    next = next.wrapping_add(2 * row.pixel_bytes);
+                }
             }
+            y += 1;
         }
     }
 
@@ -174,25 +189,13 @@ impl Line<'_> {
     }
 
     #[inline(always)]
-    unsafe fn any<V: Vector>(self, (height, width): (usize, usize), quads: usize) {
-        if self.epilogue.residual.is_some() {
-            self.any_finished::<V, true>(height, width, quads);
-        } else {
-            self.any_finished::<V, false>(height, width, quads);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn any_finished<V: Vector, const ADD: bool>(
-        self,
-        height: usize,
-        width: usize,
-        quads: usize,
-    ) {
+    unsafe fn any<V: Vector, const ADD: bool>(self, (height, width): (usize, usize)) {
         let finish = Finish::<V, ADD>::new(&self);
-        let mut x = 0;
-        while x < self.width {
-            let window = self.input.add(x * self.stride * self.pixel_bytes);
+        let mut pixel = 0;
+        while pixel < self.rows * self.width {
+            let row = self.from_row(pixel / self.width);
+            let x = pixel % self.width;
+            let window = row.input.add(x * self.strides.1 * self.pixel_bytes);
             let mut sums = [V::zero(); 4];
             for part in 0..4 {
                 sums[part] = V::load(self.start.add(part * V::BYTES));
@@ -202,7 +205,7 @@ impl Line<'_> {
             while column < width {
                 let top = window.add(column * self.pixel_bytes);
                 let mut quad = 0;
-                while quad < quads {
+                while quad < self.quads {
                     let mut rows = [V::zero(); 4];
                     for row in 0..4 {
                         // Missing rows have zero weights; the last row stands for them, as it can be read.
@@ -219,8 +222,8 @@ impl Line<'_> {
                 }
                 column += 1;
             }
-            finish.store(&self, sums, x);
-            x += 1;
+            finish.store(&row, sums, x);
+            pixel += 1;
         }
     }
 }
@@ -248,24 +251,24 @@ struct Finish<V: Vector, const ADD: bool> {
 
 impl<V: Vector, const ADD: bool> Finish<V, ADD> {
     #[inline(always)]
-    unsafe fn new(line: &Line<'_>) -> Self {
+    unsafe fn new(job: &Job<'_>) -> Self {
         let mut multipliers = [V::repeat_float(0.0); 4];
         for part in 0..4 {
-            multipliers[part] = V::load_floats(line.multipliers.add(part * V::LANES));
+            multipliers[part] = V::load_floats(job.multipliers.add(part * V::LANES));
         }
         Self {
             multipliers,
-            zero: V::repeat_word(if ADD { 0 } else { line.epilogue.zero as i16 }),
-            addition: Addition::new(line.epilogue),
+            zero: V::repeat_word(if ADD { 0 } else { job.epilogue.zero as i16 }),
+            addition: Addition::new(job.epilogue),
         }
     }
 
     #[inline(always)]
-    unsafe fn store(&self, line: &Line<'_>, sums: [V; 4], x: usize) {
-        let at = x * line.output_bytes;
+    unsafe fn store(&self, job: &Job<'_>, sums: [V; 4], x: usize) {
+        let at = x * job.output_bytes;
         let mut parts = sums;
         if ADD {
-            let other = widen4(V::load(line.other.add(at)));
+            let other = widen4(V::load(job.other.add(at)));
             for part in 0..4 {
                 parts[part] = self
                     .addition
@@ -276,7 +279,7 @@ impl<V: Vector, const ADD: bool> Finish<V, ADD> {
                 parts[part] = steps(sums[part], self.multipliers[part]);
             }
         }
-        pack(parts, self.zero).store(line.output.add(at), line.channels);
+        pack(parts, self.zero).store(job.output.add(at), job.channels);
     }
 }
 
