@@ -56,6 +56,15 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// Arithmetic mean of the largest tenth of `values` (rounded up to whole values): how bad the bad cases are. `None`
+/// without values.
+pub fn worst_decile_mean(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    sorted.truncate(values.len().div_ceil(10));
+    mean(&sorted)
+}
+
 /// The 95 % confidence interval of the mean of `values` by the percentile bootstrap (Efron 1979): the 2.5th and 97.5th
 /// percentile of the means of `resamples` samples drawn with replacement. The same `seed` gives the same interval.
 /// `None` without values or resamples.
@@ -113,6 +122,15 @@ mod tests {
         }
         assert_eq!(percentile(&[3.0], 99.0), Some(3.0));
         assert_eq!(Percentiles::of(&[]), None);
+    }
+
+    #[test]
+    fn the_worst_decile_is_the_mean_of_the_largest_tenth() {
+        let values: Vec<f64> = (0..20).map(f64::from).collect();
+        assert_eq!(worst_decile_mean(&values), Some(18.5));
+        assert_eq!(worst_decile_mean(&values[..11]), Some(9.5));
+        assert_eq!(worst_decile_mean(&[3.0, 1.0]), Some(3.0));
+        assert_eq!(worst_decile_mean(&[]), None);
     }
 
     #[test]

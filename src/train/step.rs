@@ -10,7 +10,9 @@ pub use state::TrainingState;
 
 use super::{
     autodiff::{self, Backend},
-    graph::{ElementType, Graph, GraphError, Node, Tensor, TensorType},
+    graph::{
+        ElementType, Graph, GraphError, Node, Tensor, TensorType, operators::in_stock_operators,
+    },
     loss::LossTerm,
     optimizer::{Moments, OptimizerConfig},
 };
@@ -262,6 +264,9 @@ impl TrainingStep {
             let output = next_name(vector);
             graph.rename_output(&value, &output)?;
             graph.outputs.push(output);
+        }
+        if backend == Backend::Cuda {
+            graph = in_stock_operators(&graph)?;
         }
         Ok(Self {
             forward,

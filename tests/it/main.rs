@@ -31,6 +31,8 @@ mod live;
 mod onnx_files;
 #[cfg(feature = "train")]
 mod parity;
+#[cfg(feature = "train")]
+mod quantization_aware;
 mod tiny_model;
 #[cfg(feature = "train")]
 mod train_program;

@@ -1,11 +1,13 @@
 //! `facemark-train export`: from a checkpoint to the model file that `facemark` runs.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, quantize::command};
 use clap::Args;
 use facemark::train::{
     export::fold_batch_norm,
     fit::{checkpoint_file, restore},
-    quantize::qat::without_fake_quantization,
+    quantize::{
+        Calibration, Form, Method, QuantizeOptions, qat::without_fake_quantization, sha256,
+    },
     recipe::Recipe,
     whole_file::write_whole,
 };
@@ -27,8 +29,8 @@ pub(crate) struct Arguments {
     /// Leave batch normalisation as it is, so that `fit --init` can go on training the model with it.
     #[arg(long)]
     keep_batch_norm: bool,
-    /// Also write the ranges that a quantisation-aware training has learnt (JSON): with the model they make the int8
-    /// form.
+    /// Also write the calibration file of a quantisation-aware training, with the ranges that it has learnt: with the
+    /// model it makes the int8 form (`facemark-train quantize MODEL --ranges FILE`).
     #[arg(long, value_name = "FILE")]
     ranges: Option<PathBuf>,
 }
@@ -48,8 +50,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     match (&arguments.ranges, ranges.values.is_empty()) {
         (Some(path), false) => {
-            let text = serde_json::to_string_pretty(&ranges).map_err(Failure::running)?;
-            write(path, text.as_bytes())?;
+            let how = trained.recipe.quantization.clone().unwrap_or_default();
+            let options = QuantizeOptions {
+                method: Method::Training,
+                reduce_range: how.reduce_range,
+                equalize: false,
+                bias_correction: false,
+                keep_float: how.keep_float,
+                form: Form::QOperator,
+            };
+            let name = &trained.card.name;
+            let calibration =
+                Calibration::new(name, sha256(&bytes), command(), options, None, ranges);
+            write(path, &calibration.to_json())?;
         }
         (Some(_), true) => {
             let reason = "the checkpoint is not of a quantisation-aware training: it has no ranges";

@@ -7,6 +7,7 @@ mod failure;
 mod fit;
 #[path = "../shared/logging.rs"]
 mod logging;
+mod quantization_report;
 mod quantize;
 mod runtime;
 mod synthesize;
@@ -28,6 +29,7 @@ enum Command {
     Fit(fit::Arguments),
     Evaluate(evaluate::Arguments),
     Export(export::Arguments),
+    QuantizationReport(quantization_report::Arguments),
     Quantize(quantize::Arguments),
     Synthesize(synthesize::Arguments),
 }
@@ -45,6 +47,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Fit(arguments) => fit::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::QuantizationReport(arguments) => quantization_report::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Synthesize(arguments) => synthesize::run(&arguments),
     }

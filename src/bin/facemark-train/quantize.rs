@@ -14,7 +14,9 @@ use facemark::{
         quantize::{
             Calibration, CalibrationCrops, CalibrationPictures, Form, Method, PictureList,
             Progress, QuantizeError, QuantizeOptions, Ranges, calibrate, keep_fewest,
-            open_for_calibration, quantize, rank_by_score, sha256,
+            open_for_calibration, quantize,
+            sensitivity::{Probe, rank_layers},
+            sha256,
         },
         session::Device,
         whole_file::write_whole,
@@ -264,7 +266,8 @@ impl Arguments {
         if whole <= limit {
             return Ok(options.keep_float.clone());
         }
-        let ranked = rank_by_score(&source.graph, ranges, options, score)?;
+        let ranked = rank_layers(&source.graph, ranges, options, Probe::Alone, score)?;
+        let ranked: Vec<String> = ranked.into_iter().map(|layer| layer.node).collect();
         let found = keep_fewest(&source.graph, ranges, options, &ranked, limit, score)?;
         let kept = found.keep_float.len();
         eprintln!("error {:.4} with {kept} operators in float", found.score);
@@ -335,8 +338,8 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     Ok(stop)
 }
 
-/// This command, to be written into the calibration file.
-fn command() -> String {
+/// This command, to be written into a calibration file.
+pub(crate) fn command() -> String {
     let quoted = |argument: String| match argument.contains(char::is_whitespace) {
         true => format!("'{argument}'"),
         false => argument,

@@ -19,6 +19,7 @@ mod site;
 use adjoint::Adjoint;
 use site::Site;
 
+pub(in crate::train) use fake_quantize::in_stock_operators;
 pub(in crate::train) use normalization::{reduce_to_channels, rows_of_channels};
 
 use super::{ElementType, Graph, GraphError, Node, TensorType};

@@ -1,7 +1,7 @@
 //! From crops to ranges: what a quantisation has to learn from pictures.
 
 use super::{
-    CalibrationCrops, QuantizeError, QuantizeOptions, Range, Ranges, Watch,
+    CalibrationCrops, Method, QuantizeError, QuantizeOptions, Range, Ranges, Watch,
     bias_correction::bias_corrections,
     equalize::{equalizable_values, equalization_factors},
     histogram::Histogram,
@@ -28,6 +28,9 @@ pub fn calibrate(
 ) -> Result<Ranges, QuantizeError> {
     if crops.crops.is_empty() {
         return Err(QuantizeError::NoPictures);
+    }
+    if options.method == Method::Training {
+        return Err(QuantizeError::NotMeasured);
     }
     let mut ranges = Ranges::default();
     if options.equalize {

@@ -2,7 +2,7 @@
 
 use super::{QuantizeError, grid::Grid, plan::Plan, points::NodeForm};
 use crate::train::graph::{Attribute, Graph, Node, Tensor, TensorData};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Writes a plan as operators on bytes.
 pub(super) fn qoperator(plan: &Plan) -> Result<Graph, QuantizeError> {
@@ -34,6 +34,8 @@ pub(super) fn qoperator(plan: &Plan) -> Result<Graph, QuantizeError> {
 
 /// The bytes of a value have its name with this appended; its floats keep the name.
 pub(super) const BYTES: &str = "_quantized";
+/// A node that makes floats of bytes has their name, with this appended when another node has it.
+const FLOATS: &str = "_dequantized";
 
 struct Writer<'a> {
     plan: &'a Plan,
@@ -68,12 +70,20 @@ impl Writer<'_> {
             return Ok(value.to_owned());
         };
         let [scale, zero_point] = grid_constants(&mut self.graph, self.plan.grid_of(value));
-        self.graph.apply_named(
-            "DequantizeLinear",
-            &[&bytes, &scale, &zero_point],
-            &[],
-            value,
-        )?;
+        // A node on bytes that has kept its name may have this one's.
+        let taken = self.graph.nodes.iter().any(|node| node.name == value);
+        let name = match taken {
+            true => format!("{value}{FLOATS}"),
+            false => value.to_owned(),
+        };
+        self.graph.push(Node {
+            name,
+            op: "DequantizeLinear".to_owned(),
+            domain: String::new(),
+            inputs: vec![bytes, scale, zero_point],
+            outputs: vec![value.to_owned()],
+            attributes: BTreeMap::new(),
+        })?;
         self.floats.insert(value.to_owned(), value.to_owned());
         Ok(value.to_owned())
     }

@@ -63,6 +63,11 @@ pub enum QuantizeError {
     /// There is nothing to calibrate on.
     #[error("no picture to calibrate on: expected at least one that can be read")]
     NoPictures,
+    /// The method is not one of calibration.
+    #[error(
+        "ranges by training are not measured on pictures: expected minmax, percentile, entropy or mse; a          quantisation-aware training's ranges come from `facemark-train export --ranges FILE`"
+    )]
+    NotMeasured,
     /// The graph has not one input.
     #[error("expected a model with one input, found {found}")]
     Inputs {

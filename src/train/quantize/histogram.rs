@@ -52,7 +52,8 @@ impl Histogram {
     /// The range that `method` chooses.
     pub(super) fn range(&self, method: Method) -> Result<Range, QuantizeError> {
         let (low, high) = match method {
-            Method::MinMax => (0, BINS),
+            // Calibration refuses ranges by training before it counts anything.
+            Method::MinMax | Method::Training => (0, BINS),
             Method::Percentile(percent) => self.percentile(f64::from(percent)),
             Method::Entropy => self.least_divergence(),
             Method::Mse => return self.least_error(),

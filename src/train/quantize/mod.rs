@@ -20,7 +20,9 @@ pub mod points;
 pub mod qat;
 mod qdq;
 mod ranges;
+pub mod report;
 mod select;
+pub mod sensitivity;
 mod weights;
 
 pub use calibrate::calibrate;
@@ -31,7 +33,7 @@ pub use options::{DEFAULT_PERCENTILE, Form, Method, QuantizeOptions};
 pub use pictures::{CalibrationPictures, open_for_calibration, sha256};
 pub use plan::{points_of, prepare};
 pub use ranges::{Range, Ranges};
-pub use select::{Selection, keep_fewest, rank_by_score};
+pub use select::{Selection, keep_fewest};
 
 use super::graph::Graph;
 use plan::Plan;

@@ -15,6 +15,8 @@ pub enum Method {
     Entropy,
     /// The clipping with the least mean squared error of rounding and clipping together.
     Mse,
+    /// Not by calibration: quantisation-aware training has learnt it (see [`qat`](super::qat)).
+    Training,
 }
 
 /// The percentile of [`Method::Percentile`] when none is named.
@@ -27,6 +29,7 @@ impl fmt::Display for Method {
             Self::Percentile(percent) => write!(formatter, "percentile:{percent}"),
             Self::Entropy => formatter.write_str("entropy"),
             Self::Mse => formatter.write_str("mse"),
+            Self::Training => formatter.write_str("training"),
         }
     }
 }
@@ -46,6 +49,7 @@ impl FromStr for Method {
                 "percentile" => Ok(Self::Percentile(DEFAULT_PERCENTILE)),
                 "entropy" => Ok(Self::Entropy),
                 "mse" => Ok(Self::Mse),
+                "training" => Ok(Self::Training),
                 _ => Err(expected()),
             },
             Some(("percentile", number)) => number
@@ -150,6 +154,7 @@ mod tests {
             Method::Percentile(99.5),
             Method::Entropy,
             Method::Mse,
+            Method::Training,
         ] {
             assert_eq!(method.to_string().parse(), Ok(method));
         }

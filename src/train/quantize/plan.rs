@@ -116,7 +116,7 @@ impl Plan {
             .iter()
             .map(|point| match normalization.filter(|_| point.is_input) {
                 Some(grid) => Ok(grid),
-                None => grid_of(point, ranges),
+                None => grid_of(&graph, point, ranges),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
@@ -229,16 +229,32 @@ impl Plan {
 }
 
 /// The grid of a point: the ranges of its members together, within the bounds of what it absorbs.
-fn grid_of(point: &Point, ranges: &Ranges) -> Result<Grid, QuantizeError> {
+fn grid_of(graph: &Graph, point: &Point, ranges: &Ranges) -> Result<Grid, QuantizeError> {
     let mut joined: Option<super::Range> = None;
     for member in &point.members {
-        let Some(range) = ranges.values.get(member) else {
+        let Some(range) = range_of(graph, member, ranges) else {
             return Err(QuantizeError::OtherRanges {
                 reason: format!("they have none for {member:?}"),
             });
         };
-        joined = Some(joined.map_or(*range, |joined| joined.union(range)));
+        joined = Some(joined.map_or(range, |joined| joined.union(&range)));
     }
     let range = joined.expect("a point has members");
     Ok(range.clamped(point.lowest, point.highest).grid())
+}
+
+/// The range of a value: its own, or that of what it was only moved from. A node that is kept in float can leave the
+/// result of such a move to be rounded where the ranges know the value before it.
+fn range_of(graph: &Graph, value: &str, ranges: &Ranges) -> Option<super::Range> {
+    if let Some(range) = ranges.values.get(value) {
+        return Some(*range);
+    }
+    let node = graph
+        .nodes
+        .iter()
+        .find(|node| node.outputs.first().is_some_and(|output| output == value))?;
+    match node.op.as_str() {
+        "MaxPool" | "Flatten" | "Reshape" | "Resize" => range_of(graph, &node.inputs[0], ranges),
+        _ => None,
+    }
 }

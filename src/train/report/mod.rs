@@ -5,6 +5,8 @@ mod charts;
 mod page;
 mod sheets;
 
+pub(in crate::train) use page::escape;
+
 use super::{
     dataset::Dataset,
     evaluate::Evaluation,

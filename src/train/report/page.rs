@@ -80,7 +80,8 @@ fn append_rows(name: &str, value: &serde_json::Value, rows: &mut String) {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text as HTML shows it.
+pub(in crate::train) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
