@@ -9,10 +9,10 @@ DEMO_PACKAGES := $(BUILD_PACKAGES) libx11-6 libxcursor1
 TEST_PACKAGES := $(BUILD_PACKAGES) ffmpeg procps
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test onnxruntime bench packages rust
+.PHONY: help demo test onnxruntime bench arm test-arm packages rust
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: rust ## landmarks on a moving face: in a window, or without a display in files at a printed path
 	@scripts/install-debian-packages.sh $(DEMO_PACKAGES)
@@ -30,6 +30,12 @@ bench: rust ## times the released models, and the training step beside PyTorch's
 	$(CARGO) build --release --locked --bin facemark
 	target/release/facemark bench --pipeline
 	benches/training_step/run.sh
+
+arm: ## facemark without camera and window for aarch64 and armv7 boards, into target-aarch64/ and target-armv7/
+	@scripts/arm.sh build
+
+test-arm: ## the ARM builds' tests under qemu; takes long
+	@scripts/arm.sh test
 
 packages: # what building and testing needs
 	@scripts/install-debian-packages.sh $(TEST_PACKAGES)

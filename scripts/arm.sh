@@ -4,6 +4,8 @@
 #     scripts/arm.sh build [aarch64|armv7]...
 #     scripts/arm.sh test [aarch64|armv7]...
 #
+# With FACEMARK_INT8_BUNDLE naming a folder (see tests/it/int8_bundle.rs), its networks are run on every processor too.
+#
 # Compilers and standard libraries are Debian's packages alone. aarch64 takes the standard library from the arm64 package;
 # armv7 has none there and builds it from the packaged source, for which the stable compiler must be told that it may
 # (RUSTC_BOOTSTRAP), and so it also gets the NEON intrinsics that are unstable for 32-bit ARM. Each target has a folder of
@@ -42,12 +44,14 @@ arm_cargo() {
     case $target in
         aarch64)
             CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+                CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=${RUNNER:-} \
                 RUSTC=/usr/bin/rustc /usr/bin/cargo "$subcommand" --locked --release --no-default-features \
                 --target aarch64-unknown-linux-gnu --target-dir target-aarch64 "$@" ;;
         armv7)
             CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc \
                 CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_RUSTFLAGS="--cfg facemark_arm_neon" \
-                RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo "$subcommand" -Zbuild-std=std,panic_abort \
+                CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_RUNNER=${RUNNER:-} \
+                RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo "$subcommand" -Zbuild-std=std,panic_abort,test \
                 --locked --release --no-default-features \
                 --target armv7-unknown-linux-gnueabihf --target-dir target-armv7 "$@" ;;
     esac
@@ -61,6 +65,44 @@ build() {
         arm_cargo "$target" build --bin facemark
         arm_cargo "$target" test --no-run
         ls -l "target-$target"/*/release/facemark
+    done
+}
+
+# test_cpu TARGET CPU KERNELS : the tests on one processor of qemu's, on which KERNELS must be the ones that are chosen.
+test_cpu() {
+    local target=$1 cpu=$2 kernels=$3 qemu libraries runner
+    case $target in
+        aarch64) qemu=qemu-aarch64-static libraries=/usr/aarch64-linux-gnu ;;
+        armv7) qemu=qemu-arm-static libraries=/usr/arm-linux-gnueabihf ;;
+    esac
+    # The search path too: beside a C library of the same architecture in its usual place, -L alone mixes the two.
+    runner="$qemu -cpu $cpu -L $libraries -E LD_LIBRARY_PATH=$libraries/lib"
+    echo "== $target on $cpu: $kernels"
+    RUNNER=$runner arm_cargo "$target" test --lib
+    RUNNER=$runner arm_cargo "$target" test --test it -- --nocapture int8_bundle
+    # shellcheck disable=SC2086
+    .venv/arm/bin/python scripts/arm_check.py --kernels "$kernels" \
+        $runner "$(ls "target-$target"/*/release/facemark)"
+}
+
+run_tests() {
+    local target
+    build "$@"
+    scripts/install-debian-packages.sh "${PACKAGES_TEST[@]}"
+    if [ ! -e .venv/arm/complete ]; then
+        python3 -m venv .venv/arm
+        .venv/arm/bin/python -m pip install --quiet --disable-pip-version-check numpy==2.4.6 onnxruntime==1.31.1
+        touch .venv/arm/complete
+    fi
+    for target in "$@"; do
+        case $target in
+            aarch64)
+                test_cpu aarch64 max neon-dot
+                test_cpu aarch64 cortex-a53 neon ;;
+            armv7)
+                test_cpu armv7 cortex-a15 neon
+                test_cpu armv7 cortex-a15,neon=off portable ;;
+        esac
     done
 }
 
@@ -78,5 +120,6 @@ action=${1:-}
 targets "$@"
 case $action in
     build) build "$@" ;;
+    test) run_tests "$@" ;;
     *) echo "usage: scripts/arm.sh build|test [aarch64|armv7]..." >&2; exit 2 ;;
 esac
