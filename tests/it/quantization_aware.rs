@@ -19,7 +19,8 @@ use facemark::{
         optimizer::OptimizerConfig,
         progress::Validation,
         quantize::{
-            QuantizeError, QuantizeOptions, Ranges,
+            QuantizeError, QuantizeOptions, Range, Ranges,
+            points::quantization_points,
             qat::{
                 QuantizationAware, has_fake_quantization, with_fake_quantization,
                 without_fake_quantization,
@@ -38,6 +39,7 @@ use facemark::{
     },
 };
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -224,17 +226,13 @@ fn planes(card: &ModelCard, crop: &Crop) -> Vec<f32> {
     planes
 }
 
-/// Ranges by what the rounded graph sees of `crops` when it does not round yet: what the first step of a training does.
+/// The least and the greatest value that the float graph has over `crops` wherever its int8 form rounds.
 fn observed_ranges(float: &Graph, card: &ModelCard, crops: &[Crop]) -> Ranges {
-    let how = QuantizationAware::default();
-    let mut watched = with_fake_quantization(float, &how, &Ranges::default()).unwrap();
-    let rounds: Vec<(String, String)> = watched
-        .nodes
-        .iter()
-        .filter(|node| node.op == "FakeQuantize")
-        .map(|node| (node.outputs[0].clone(), node.outputs[1].clone()))
-        .collect();
-    watched.outputs = rounds.iter().map(|(_, seen)| seen.clone()).collect();
+    let points = quantization_points(float, &BTreeSet::new()).points;
+    let values = points.iter().filter(|point| !point.is_input);
+    let values: Vec<String> = values.flat_map(|point| point.members.clone()).collect();
+    let mut watched = float.clone();
+    watched.outputs.clone_from(&values);
     let mut session = ForwardSession::new(&watched, Device::Cpu, 1).unwrap();
     let shape = [
         1,
@@ -247,9 +245,13 @@ fn observed_ranges(float: &Graph, card: &ModelCard, crops: &[Crop]) -> Ranges {
         let outputs = session
             .run(&[("image", &shape, &planes(card, crop))])
             .unwrap();
-        for (value, seen) in &rounds {
-            let (_, ends) = &outputs[seen];
-            let range = facemark::train::quantize::Range::new(ends[0], ends[1]).unwrap();
+        for value in &values {
+            let numbers = || outputs[value].1.iter().copied();
+            let (low, high) = (
+                numbers().fold(f32::INFINITY, f32::min),
+                numbers().fold(f32::NEG_INFINITY, f32::max),
+            );
+            let range = Range::new(low, high).unwrap();
             ranges
                 .values
                 .entry(value.clone())

@@ -11,6 +11,7 @@ use crate::train::{
     graph::{Attribute, Graph, GraphError, Node, TensorType},
     quantize::grid::SMALLEST_SCALE,
 };
+use std::collections::BTreeMap;
 
 /// A range, least and greatest value.
 fn range_input(site: &Site, index: usize) -> Result<TensorType, GraphError> {
@@ -166,7 +167,14 @@ fn round_values(graph: &mut Graph, node: &Node) -> Result<(), GraphError> {
     let steps = graph.apply("Max", &[&steps, &grid.below_zero], &[])?;
     let steps = graph.unary("Round", &steps)?;
     let rounded = graph.mul(&steps, &grid.scale)?;
-    graph.apply_named("Where", &[&grid.empty, &x, &rounded], &[], &node.outputs[0])?;
+    graph.push(Node {
+        name: node.name.clone(),
+        op: "Where".to_owned(),
+        domain: String::new(),
+        inputs: vec![grid.empty, x.clone(), rounded],
+        outputs: node.outputs[..1].to_vec(),
+        attributes: BTreeMap::new(),
+    })?;
     if let Some(observed) = node.outputs.get(1) {
         let low = graph.reduce("ReduceMin", &x, &[], false)?;
         let high = graph.reduce("ReduceMax", &x, &[], false)?;
