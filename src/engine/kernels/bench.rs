@@ -148,7 +148,12 @@ fn convolution(
             bias: &vec![10; outputs],
             multipliers: &vec![1e-4; outputs],
             input_zero: 3,
-            output_zero: 5,
+            // After a ReLU, as where channels grow; else not.
+            output_zero: if outputs > channels || group > 1 {
+                0
+            } else {
+                5
+            },
             residual: is_added.then_some(ResidualSpec {
                 add: ADD,
                 result_is_a: true,

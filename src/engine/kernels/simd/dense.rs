@@ -9,13 +9,13 @@ use super::{
         layout::LANES,
         packing::{DenseBlock, DenseWeights, PixelOffsets, partition},
     },
-    finish::{Addition, pack, steps},
+    finish::{Addition, pack, pack_shifted, steps},
     vector::Vector,
 };
 use std::ops::Range;
 
-/// Pixels that a tile may have.
-const SIZES: [usize; 12] = [16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1];
+/// Pixels that a tile may have. With more, the addresses of their windows do not fit the processor's registers.
+const SIZES: [usize; 9] = [10, 8, 7, 6, 5, 4, 3, 2, 1];
 
 /// A packed dense or grouped convolution.
 #[derive(Clone, Debug)]
@@ -178,9 +178,6 @@ impl Job<'_> {
                 at = at.min(pixels.end - size);
             }
             match size {
-                16 => self.tile::<V, 16, NV>(at),
-                14 => self.tile::<V, 14, NV>(at),
-                12 => self.tile::<V, 12, NV>(at),
                 10 => self.tile::<V, 10, NV>(at),
                 8 => self.tile::<V, 8, NV>(at),
                 7 => self.tile::<V, 7, NV>(at),
@@ -216,7 +213,6 @@ impl Job<'_> {
         let mut sums = accumulate::<V, MR, NV>(inputs, steps_of_block, weights, start.cast());
 
         let multipliers = self.epilogue.multipliers.as_ptr().add(self.block.first);
-        let mut zero = V::zero();
         if self.epilogue.residual.is_some() {
             let addition = Addition::<V>::new(self.epilogue);
             // A copy in memory, so that the loops stay loops and `sums` stay in registers above.
@@ -236,7 +232,6 @@ impl Job<'_> {
             }
             sums = *totals;
         } else {
-            zero = V::repeat_word(self.epilogue.zero as i16);
             for vector in 0..NV {
                 let multipliers = V::load_floats(multipliers.add(vector * V::LANES));
                 for pixel in 0..MR {
@@ -244,7 +239,12 @@ impl Job<'_> {
                 }
             }
         }
-        store(sums, zero, outputs);
+        if self.epilogue.zero == 0 || self.epilogue.residual.is_some() {
+            store::<V, MR, NV, false>(sums, V::zero(), outputs);
+        } else {
+            let zero = V::repeat_word(self.epilogue.zero as i16);
+            store::<V, MR, NV, true>(sums, zero, outputs);
+        }
     }
 }
 
@@ -283,9 +283,9 @@ unsafe fn accumulate<V: Vector, const MR: usize, const NV: usize>(
     sums
 }
 
-/// Packs integers plus the zero point to bytes and stores them, `NV * V::LANES` bytes a pixel.
+/// Packs integers, plus the zero point when `SHIFTED`, to bytes and stores them, `NV * V::LANES` bytes a pixel.
 #[inline(always)]
-unsafe fn store<V: Vector, const MR: usize, const NV: usize>(
+unsafe fn store<V: Vector, const MR: usize, const NV: usize, const SHIFTED: bool>(
     sums: [[V; NV]; MR],
     zero: V,
     outputs: [*mut u8; MR],
@@ -299,7 +299,7 @@ unsafe fn store<V: Vector, const MR: usize, const NV: usize>(
                 for part in 0..4 {
                     parts[part] = sums[(pixel + part).min(MR - 1)][0];
                 }
-                let bytes = pack(parts, zero).gather_fours();
+                let bytes = packed::<V, SHIFTED>(parts, zero);
                 for part in 0..4 {
                     if pixel + part < MR {
                         bytes.store_part::<16>(outputs[pixel + part], part);
@@ -313,7 +313,7 @@ unsafe fn store<V: Vector, const MR: usize, const NV: usize>(
             while pixel < MR {
                 let next = (pixel + 1).min(MR - 1);
                 let parts = [sums[pixel][0], sums[pixel][1], sums[next][0], sums[next][1]];
-                let bytes = pack(parts, zero).gather_fours();
+                let bytes = packed::<V, SHIFTED>(parts, zero);
                 store_half(bytes, outputs[pixel], 0);
                 if next > pixel {
                     store_half(bytes, outputs[next], 1);
@@ -325,7 +325,7 @@ unsafe fn store<V: Vector, const MR: usize, const NV: usize>(
             for pixel in 0..MR {
                 let own = &sums[pixel];
                 let parts = [own[0], own[1 % NV], own[2 % NV], own[3 % NV]];
-                let bytes = pack(parts, zero).gather_fours();
+                let bytes = packed::<V, SHIFTED>(parts, zero);
                 if NV == 3 {
                     bytes.store(outputs[pixel], 3 * V::LANES);
                 } else {
@@ -333,6 +333,15 @@ unsafe fn store<V: Vector, const MR: usize, const NV: usize>(
                 }
             }
         }
+    }
+}
+
+/// The bytes of four vectors, one after the other.
+#[inline(always)]
+unsafe fn packed<V: Vector, const SHIFTED: bool>(parts: [V; 4], zero: V) -> V {
+    match SHIFTED {
+        true => pack_shifted(parts, zero).gather_fours(),
+        false => pack(parts).gather_fours(),
     }
 }
 

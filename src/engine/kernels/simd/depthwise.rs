@@ -6,10 +6,15 @@ use super::{
         convolution::{ConvSpec, Epilogue, Geometry},
         packing::DepthwiseWeights,
     },
-    finish::{Addition, pack, steps},
+    finish::{Addition, pack, pack_shifted, steps},
     vector::Vector,
 };
 use std::ops::Range;
+
+/// What follows the sums: rounding alone, with a zero point that is not 0, or an addition as well.
+const PLAIN: u8 = 0;
+const SHIFTED: u8 = 1;
+const ADDED: u8 = 2;
 
 /// A packed depthwise convolution of some of the channels.
 #[derive(Clone, Debug)]
@@ -79,10 +84,10 @@ impl Depthwise {
                 width: geometry.output.width,
                 channels: end - channel,
             };
-            if epilogue.residual.is_some() {
-                job.run::<V, true>(geometry.kernel);
-            } else {
-                job.run::<V, false>(geometry.kernel);
+            match (&epilogue.residual, epilogue.zero) {
+                (Some(_), _) => job.run::<V, ADDED>(geometry.kernel),
+                (None, 0) => job.run::<V, PLAIN>(geometry.kernel),
+                (None, _) => job.run::<V, SHIFTED>(geometry.kernel),
             }
             channel += V::BYTES;
             block += 1;
@@ -116,11 +121,11 @@ struct Job<'a> {
 
 impl Job<'_> {
     #[inline(always)]
-    unsafe fn run<V: Vector, const ADD: bool>(self, kernel: (usize, usize)) {
+    unsafe fn run<V: Vector, const FINISH: u8>(self, kernel: (usize, usize)) {
         match (kernel, self.strides.1) {
-            ((3, 3), 1) => self.three_by_three::<V, 1, ADD>(),
-            ((3, 3), 2) => self.three_by_three::<V, 2, ADD>(),
-            _ => self.any::<V, ADD>(kernel),
+            ((3, 3), 1) => self.three_by_three::<V, 1, FINISH>(),
+            ((3, 3), 2) => self.three_by_three::<V, 2, FINISH>(),
+            _ => self.any::<V, FINISH>(kernel),
         }
     }
 
@@ -136,7 +141,7 @@ impl Job<'_> {
     }
 
     #[inline(always)]
-    unsafe fn three_by_three<V: Vector, const STRIDE: usize, const ADD: bool>(self) {
+    unsafe fn three_by_three<V: Vector, const STRIDE: usize, const FINISH: u8>(self) {
         let mut weights = [[V::zero().weights(); 4]; 3];
         for column in 0..3 {
             for part in 0..4 {
@@ -144,7 +149,7 @@ impl Job<'_> {
                 weights[column][part] = V::load(self.weights.add(at)).weights();
             }
         }
-        let finish = Finish::<V, ADD>::new(&self);
+        let finish = Finish::<V, FINISH>::new(&self);
         let mut y = 0;
         while y < self.rows {
             let row = self.from_row(y);
@@ -189,8 +194,8 @@ impl Job<'_> {
     }
 
     #[inline(always)]
-    unsafe fn any<V: Vector, const ADD: bool>(self, (height, width): (usize, usize)) {
-        let finish = Finish::<V, ADD>::new(&self);
+    unsafe fn any<V: Vector, const FINISH: u8>(self, (height, width): (usize, usize)) {
+        let finish = Finish::<V, FINISH>::new(&self);
         let mut pixel = 0;
         while pixel < self.rows * self.width {
             let row = self.from_row(pixel / self.width);
@@ -243,13 +248,13 @@ unsafe fn interleave<V: Vector>(a: V, b: V, c: V, d: V) -> [V::Input; 4] {
 
 /// From the sums of a pixel to bytes in memory.
 #[derive(Clone, Copy)]
-struct Finish<V: Vector, const ADD: bool> {
+struct Finish<V: Vector, const FINISH: u8> {
     multipliers: [V::Floats; 4],
     zero: V,
     addition: Addition<V>,
 }
 
-impl<V: Vector, const ADD: bool> Finish<V, ADD> {
+impl<V: Vector, const FINISH: u8> Finish<V, FINISH> {
     #[inline(always)]
     unsafe fn new(job: &Job<'_>) -> Self {
         let mut multipliers = [V::repeat_float(0.0); 4];
@@ -258,7 +263,7 @@ impl<V: Vector, const ADD: bool> Finish<V, ADD> {
         }
         Self {
             multipliers,
-            zero: V::repeat_word(if ADD { 0 } else { job.epilogue.zero as i16 }),
+            zero: V::repeat_word(job.epilogue.zero as i16),
             addition: Addition::new(job.epilogue),
         }
     }
@@ -267,7 +272,7 @@ impl<V: Vector, const ADD: bool> Finish<V, ADD> {
     unsafe fn store(&self, job: &Job<'_>, sums: [V; 4], x: usize) {
         let at = x * job.output_bytes;
         let mut parts = sums;
-        if ADD {
+        if FINISH == ADDED {
             let other = widen4(V::load(job.other.add(at)));
             for part in 0..4 {
                 parts[part] = self
@@ -279,7 +284,11 @@ impl<V: Vector, const ADD: bool> Finish<V, ADD> {
                 parts[part] = steps(sums[part], self.multipliers[part]);
             }
         }
-        pack(parts, self.zero).store(job.output.add(at), job.channels);
+        let bytes = match FINISH {
+            SHIFTED => pack_shifted(parts, self.zero),
+            _ => pack(parts),
+        };
+        bytes.store(job.output.add(at), job.channels);
     }
 }
 

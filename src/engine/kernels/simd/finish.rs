@@ -62,9 +62,15 @@ pub(super) unsafe fn steps<V: Vector>(sums: V, multipliers: V::Floats) -> V {
     V::integers(V::multiply(sums.floats(), multipliers))
 }
 
-/// The bytes of four vectors of integers plus a zero point, each lane with four of each vector.
+/// The bytes of four vectors of integers, each lane with four of each vector.
 #[inline(always)]
-pub(super) unsafe fn pack<V: Vector>(parts: [V; 4], zero: V) -> V {
+pub(super) unsafe fn pack<V: Vector>(parts: [V; 4]) -> V {
+    parts[0].words(parts[1]).bytes(parts[2].words(parts[3]))
+}
+
+/// The same of integers plus a zero point.
+#[inline(always)]
+pub(super) unsafe fn pack_shifted<V: Vector>(parts: [V; 4], zero: V) -> V {
     let low = parts[0].words(parts[1]).add_words_saturating(zero);
     let high = parts[2].words(parts[3]).add_words_saturating(zero);
     low.bytes(high)

@@ -1,7 +1,11 @@
 //! Addition and pooling of whole maps.
 
-use super::super::arithmetic::AddTerms;
-use super::{depthwise::widen4, finish::pack, vector::Vector};
+use super::{
+    super::arithmetic::AddTerms,
+    depthwise::widen4,
+    finish::{pack, pack_shifted, steps},
+    vector::Vector,
+};
 
 /// Adds `count` bytes, a multiple of 16.
 ///
@@ -28,7 +32,7 @@ pub(super) unsafe fn add<V: Vector>(
             let sum = V::multiply_add(left[part].floats(), ratio_a, inner);
             parts[part] = V::integers(sum);
         }
-        pack(parts, V::zero()).store(output.add(at), count - at);
+        pack(parts).store(output.add(at), count - at);
         at += V::BYTES;
     }
 }
@@ -107,9 +111,9 @@ pub(super) unsafe fn average<V: Vector>(
             row += 1;
         }
         for part in 0..4 {
-            sums[part] = super::finish::steps(sums[part], multiplier);
+            sums[part] = steps(sums[part], multiplier);
         }
-        pack(sums, zero).store(output.add(at), count - at);
+        pack_shifted(sums, zero).store(output.add(at), count - at);
         at += V::BYTES;
     }
 }
