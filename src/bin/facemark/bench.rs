@@ -134,9 +134,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         print_layers(table)?;
     }
     print_line(&format!(
-        "{} iterations on {} threads, integer kernels {}, peak memory {} MiB",
+        "{} iterations on {} {}, integer kernels {}, peak memory {} MiB",
         report.iterations,
         report.threads,
+        if report.threads == 1 {
+            "thread"
+        } else {
+            "threads"
+        },
         report.kernels,
         or_dash(
             report
@@ -198,12 +203,12 @@ fn time_layers(engine: &mut Engine, crop: &Crop, runs: u32) -> Result<LayerTable
 
 fn print_layers(table: &LayerTable) -> Result<(), Failure> {
     print_line(&format!(
-        "{:<44}{:<36}{:<18}{:>9}{:>9}{:>9}{:>7}",
+        "{:<52}{:<36}{:<18}{:>9}{:>9}{:>9}{:>7}",
         "layer", "kernel", "output", "us", "MMAC", "GMAC/s", "peak"
     ))?;
     for layer in &table.layers {
         print_line(&format!(
-            "{:<44}{:<36}{:<18}{:>9.2}{:>9.3}{:>9.1}{:>6.0}%",
+            "{:<52}{:<36}{:<18}{:>9.2}{:>9.3}{:>9.1}{:>6.0}%",
             layer.name,
             layer.kernel,
             layer.shape.join("x"),

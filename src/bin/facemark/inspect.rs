@@ -42,12 +42,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .collect();
     print_line(&format!("operators: {}", operators.join(", ")))?;
     print_line(&format!(
-        "{:<44}{:<36}{:<8}{:<20}{:>9}",
+        "{:<52}{:<36}{:<8}{:<20}{:>9}",
         "node", "kernel", "element", "output", "MMAC"
     ))?;
     for node in &inspection.nodes {
         print_line(&format!(
-            "{:<44}{:<36}{:<8}{:<20}{:>9.3}",
+            "{:<52}{:<36}{:<8}{:<20}{:>9.3}",
             node.name,
             node.kernel,
             node.element,
