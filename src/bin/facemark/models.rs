@@ -4,9 +4,9 @@ use crate::failure::Failure;
 use std::path::{Path, PathBuf};
 
 /// The released landmark model.
-pub(crate) const LANDMARKS: &str = "landmarks68.onnx";
+pub(crate) const LANDMARKS: &str = "landmarks68-int8.onnx";
 /// The released face detector.
-pub(crate) const DETECTOR: &str = "face-detector.onnx";
+pub(crate) const DETECTOR: &str = "face-detector-int8.onnx";
 
 /// `given`, or else `models/NAME` under the current directory, the program's folder or one of its parents, in this
 /// order.
