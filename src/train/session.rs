@@ -12,7 +12,7 @@ mod training;
 
 pub use file::FileSession;
 pub use forward::{ForwardSession, NamedValues, SessionModel};
-pub use library::{find_library, load_library};
+pub use library::{arithmetic_in_words, find_library, load_library};
 pub use training::{StartError, StepReport, StepSettings, TrainingSession};
 
 use super::{

@@ -33,6 +33,8 @@ mod onnx_files;
 mod parity;
 #[cfg(feature = "train")]
 mod quantization_aware;
+#[cfg(feature = "train")]
+mod quantize;
 mod tiny_model;
 #[cfg(feature = "train")]
 mod train_program;

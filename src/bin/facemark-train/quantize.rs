@@ -18,7 +18,7 @@ use facemark::{
             sensitivity::{Probe, rank_layers},
             sha256,
         },
-        session::Device,
+        session::{Device, arithmetic_in_words},
         whole_file::write_whole,
     },
 };
@@ -47,7 +47,8 @@ pub(crate) struct Arguments {
         conflicts_with = "ranges"
     )]
     calibration: Vec<String>,
-    /// Rebuild the model from this calibration file, without pictures.
+    /// Make the model from this calibration file, without pictures: of an earlier run, or of `export --ranges` after
+    /// quantisation-aware training.
     #[arg(long, value_name = "FILE")]
     ranges: Option<PathBuf>,
     /// Use this split of the pictures: train, val or test.
@@ -224,6 +225,7 @@ impl Arguments {
             data: self.calibration.clone(),
             split: Some(self.calibration_split.name().to_owned()),
             seed: self.seed,
+            arithmetic: arithmetic_in_words()?,
             crops: pictures.crops.len(),
             sha256: pictures.hashes,
         };

@@ -2,12 +2,14 @@
 //! is measured on calibration crops is taken back by the bias.
 //!
 //! Layer by layer in order: each is measured behind layers that are quantised and corrected already, so that a shift
-//! that comes from earlier layers is corrected once.
+//! that comes from earlier layers is corrected once. The shift of a channel is taken picture by picture and its
+//! interquartile mean is corrected: a few pictures that excite a channel far beyond its range, where it saturates, must
+//! not move all others.
 
 use super::{
     CalibrationCrops, QuantizeError, QuantizeOptions, Ranges, Watch,
     emit::{self, BYTES},
-    observe::Stage,
+    observe::{Stage, typical},
     plan::Plan,
     points::NodeForm,
 };
@@ -40,11 +42,19 @@ pub(super) fn bias_corrections(
     for (layer, wanted) in layers.iter().zip(wanted) {
         let plan = Plan::new(graph, ranges, options)?;
         let (probe, output) = probe(&plan, layer)?;
-        let found = channel_means(&probe, &[output], crops, &mut stage)?;
-        let correction = wanted
-            .iter()
-            .zip(&found[0])
-            .map(|(wanted, found)| (wanted - found) as f32)
+        let found = channel_means(&probe, &[output], crops, &mut stage)?.remove(0);
+        let channels = plan.graph.shape(&layer.outputs[0])[1];
+        let correction = (0..channels)
+            .map(|channel| {
+                let wanted = wanted[channel..].iter().step_by(channels);
+                let found = found[channel..].iter().step_by(channels);
+                typical(
+                    wanted
+                        .zip(found)
+                        .map(|(wanted, found)| wanted - found)
+                        .collect(),
+                )
+            })
             .collect();
         ranges
             .bias_corrections
@@ -76,30 +86,22 @@ fn probe(plan: &Plan, layer: &Node) -> Result<(Graph, String), QuantizeError> {
     Ok((graph, output))
 }
 
-/// The mean of each channel of each value over all crops and positions.
+/// The mean over all positions of each channel of each value: `[crops, channels]` a value.
 fn channel_means(
     graph: &Graph,
     values: &[String],
     crops: &CalibrationCrops,
     stage: &mut Stage,
-) -> Result<Vec<Vec<f64>>, QuantizeError> {
-    let mut sums: Vec<Vec<f64>> = values
-        .iter()
-        .map(|value| vec![0.0; graph.shape(value)[1]])
-        .collect();
+) -> Result<Vec<Vec<f32>>, QuantizeError> {
+    let channels: Vec<usize> = values.iter().map(|value| graph.shape(value)[1]).collect();
+    let mut means = vec![Vec::new(); values.len()];
     crops.observe(graph, values, stage, |index, numbers| {
-        let sums = &mut sums[index];
-        let positions = numbers.len() / sums.len();
-        for (sum, channel) in sums.iter_mut().zip(numbers.chunks_exact(positions)) {
-            let mean = channel.iter().map(|&number| f64::from(number)).sum::<f64>();
-            *sum += mean / positions as f64;
-        }
+        let positions = numbers.len() / channels[index];
+        means[index].extend(numbers.chunks_exact(positions).map(|channel| {
+            let sum: f64 = channel.iter().map(|&number| f64::from(number)).sum();
+            (sum / positions as f64) as f32
+        }));
         Ok(())
     })?;
-    for sums in &mut sums {
-        for sum in sums {
-            *sum /= crops.crops.len() as f64;
-        }
-    }
-    Ok(sums)
+    Ok(means)
 }

@@ -5,7 +5,7 @@ use super::{
     bias_correction::bias_corrections,
     equalize::{equalizable_values, equalization_factors},
     histogram::Histogram,
-    observe::Stage,
+    observe::{Stage, typical},
     plan::{points_of, prepare},
     points::Point,
 };
@@ -44,7 +44,7 @@ pub fn calibrate(
         .iter()
         .flat_map(|point| point.members.iter().cloned())
         .collect();
-    let extremes = extremes(&prepared, &values, crops, watch)?;
+    let extremes = extremes(&prepared, &values, options.method, crops, watch)?;
     let mut histograms = extremes
         .iter()
         .map(|&(min, max)| Histogram::new(min, max))
@@ -94,23 +94,26 @@ fn bounded(points: &[Point], value: &str, range: Range) -> Range {
     point.map_or(range, |point| range.clamped(point.lowest, point.highest))
 }
 
-/// The least and the greatest of each value; of an input (0, 0).
+/// The ends of each value's histogram; of an input (0, 0). With [`Method::MinMax`] the least and the greatest value, else
+/// no more than [`USUAL_EXCESS`] times those of all but the oddest pictures.
 fn extremes(
     graph: &Graph,
     values: &[String],
+    method: Method,
     crops: &CalibrationCrops,
     watch: &mut Watch,
 ) -> Result<Vec<(f32, f32)>, QuantizeError> {
-    let mut found = vec![(0.0f32, 0.0f32); values.len()];
     let (places, names): (Vec<usize>, Vec<String>) = values
         .iter()
         .enumerate()
         .filter(|(_, value)| !is_input(graph, value))
         .map(|(place, value)| (place, value.clone()))
         .unzip();
+    // The least and the greatest of each value in each picture.
+    let mut found = vec![(Vec::new(), Vec::new()); values.len()];
     let mut stage = Stage::new(watch, "finding extremes", crops.crops.len());
     crops.observe(graph, &names, &mut stage, |index, numbers| {
-        let (min, max) = &mut found[places[index]];
+        let (mut min, mut max) = (0.0f32, 0.0f32);
         for &number in numbers {
             if !number.is_finite() {
                 return Err(QuantizeError::NotFinite {
@@ -118,38 +121,69 @@ fn extremes(
                     found: number,
                 });
             }
-            *min = min.min(number);
-            *max = max.max(number);
+            min = min.min(number);
+            max = max.max(number);
         }
+        let (least, greatest) = &mut found[places[index]];
+        least.push(-min);
+        greatest.push(max);
         Ok(())
     })?;
-    Ok(found)
+    let end = |sizes: &mut Vec<f32>| {
+        sizes.sort_unstable_by(f32::total_cmp);
+        let largest = sizes.last().copied().unwrap_or(0.0);
+        let usual = sizes
+            .get(sizes.len() * USUAL_SHARE / 100)
+            .copied()
+            .unwrap_or(0.0);
+        match method {
+            Method::MinMax => largest,
+            _ => largest.min(USUAL_EXCESS * usual),
+        }
+    };
+    Ok(found
+        .iter_mut()
+        .map(|(least, greatest)| (-end(least), end(greatest)))
+        .collect())
 }
 
-/// The largest magnitude of each channel of the values that can be equalised.
+/// Percentage of the pictures that are usual: the others may hold values far beyond all others, which would leave a
+/// histogram only a few bins for what matters.
+const USUAL_SHARE: usize = 90;
+/// How far beyond the values of usual pictures a histogram reaches; what lies farther is counted at its end.
+const USUAL_EXCESS: f32 = 1.5;
+
+/// The typical largest magnitude of each channel of the values that can be equalised: of the largest in each picture, the
+/// interquartile mean, so that a few odd pictures do not decide.
 fn channel_spans(
     folded: &Graph,
     crops: &CalibrationCrops,
     watch: &mut Watch,
 ) -> Result<BTreeMap<String, Vec<f32>>, QuantizeError> {
     let values = equalizable_values(folded);
-    let mut spans: Vec<Vec<f32>> = values
-        .iter()
-        .map(|value| vec![0.0; folded.shape(value)[1]])
-        .collect();
     if values.is_empty() {
         return Ok(BTreeMap::new());
     }
+    // Of each value, of each channel, the largest magnitude in each picture.
+    let mut largest: Vec<Vec<Vec<f32>>> = values
+        .iter()
+        .map(|value| vec![Vec::with_capacity(crops.crops.len()); folded.shape(value)[1]])
+        .collect();
     let mut stage = Stage::new(watch, "comparing channels", crops.crops.len());
     crops.observe(folded, &values, &mut stage, |index, numbers| {
-        let spans = &mut spans[index];
-        let positions = numbers.len() / spans.len();
-        for (span, channel) in spans.iter_mut().zip(numbers.chunks_exact(positions)) {
-            *span = channel
-                .iter()
-                .fold(*span, |most, number| most.max(number.abs()));
+        let channels = &mut largest[index];
+        let positions = numbers.len() / channels.len();
+        for (found, channel) in channels.iter_mut().zip(numbers.chunks_exact(positions)) {
+            found.push(
+                channel
+                    .iter()
+                    .fold(0.0, |most: f32, number| most.max(number.abs())),
+            );
         }
         Ok(())
     })?;
+    let spans = largest
+        .into_iter()
+        .map(|channels| channels.into_iter().map(typical).collect());
     Ok(values.into_iter().zip(spans).collect())
 }

@@ -44,6 +44,8 @@ pub struct PictureList {
     pub split: Option<String>,
     /// Seed of the crops' displacement.
     pub seed: u64,
+    /// What computed the float values: another ONNX Runtime or processor gives other last bits.
+    pub arithmetic: String,
     /// Crops that were looked at; a picture with several faces gives several.
     pub crops: usize,
     /// SHA-256 of each picture's file by its path from the folder that holds the data set.
@@ -225,6 +227,7 @@ mod tests {
             data: vec!["faces".to_owned()],
             split: Some("train".to_owned()),
             seed: 7,
+            arithmetic: "by hand".to_owned(),
             crops: 2,
             sha256: BTreeMap::from([("faces/a.jpg".to_owned(), "00ff".to_owned())]),
         };

@@ -111,6 +111,15 @@ impl<'a, 'b> Stage<'a, 'b> {
     }
 }
 
+/// The interquartile mean: the mean of the middle half.
+pub(super) fn typical(mut numbers: Vec<f32>) -> f32 {
+    numbers.sort_unstable_by(f32::total_cmp);
+    let quarter = numbers.len() / 4;
+    let middle = &numbers[quarter..numbers.len() - quarter];
+    let sum: f64 = middle.iter().map(|&number| f64::from(number)).sum();
+    (sum / middle.len().max(1) as f64) as f32
+}
+
 /// The part of `graph` that `values` depend on, with them as outputs.
 pub(super) fn pruned(graph: &Graph, values: &[String]) -> Result<Graph, QuantizeError> {
     let mut needed: HashSet<&str> = values.iter().map(String::as_str).collect();
@@ -139,4 +148,22 @@ pub(super) fn pruned(graph: &Graph, values: &[String]) -> Result<Graph, Quantize
     }
     pruned.outputs = values.to_vec();
     Ok(pruned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_typical_number_is_the_middle_half_s_mean() {
+        for (numbers, expected) in [
+            (vec![3.0], 3.0),
+            (vec![1.0, 2.0], 1.5),
+            (vec![9e9, 2.0, 4.0, -7e9], 3.0),
+            (vec![1.0, 2.0, 3.0, 4.0, 1e30, 5.0, 6.0, -1e30], 3.5),
+            (vec![], 0.0),
+        ] {
+            assert_eq!(typical(numbers), expected);
+        }
+    }
 }

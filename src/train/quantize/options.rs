@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 pub enum Method {
     /// From the least to the greatest value.
     MinMax,
-    /// Without the share of values beyond this percentile (of the magnitudes on each side of 0).
+    /// Without the share of values beyond this percentile; half of that share on each side when there are two.
     Percentile(f32),
     /// The clipping that loses least information: the smallest Kullback-Leibler divergence (Migacz 2017).
     Entropy,

@@ -22,11 +22,7 @@ pub(super) fn qdq(plan: &Plan) -> Result<Graph, QuantizeError> {
         rounded: HashMap::new(),
     };
     for (name, _) in &plan.graph.inputs {
-        if plan.grid(name).is_some() {
-            // The input keeps its name; what reads it reads the rounded value.
-            let rounded = writer.round(name, name, &format!("{name}_rounded"))?;
-            writer.rounded.insert(name.clone(), rounded);
-        }
+        writer.round_copy(name)?;
     }
     for (node, form) in plan.graph.nodes.iter().zip(&plan.points.forms) {
         writer.node(node, *form)?;
@@ -38,14 +34,14 @@ pub(super) fn qdq(plan: &Plan) -> Result<Graph, QuantizeError> {
 struct Writer<'a> {
     plan: &'a Plan,
     graph: Graph,
-    /// Values that have another name once they are rounded.
+    /// Values that no integer node makes keep their name as they are, for the float nodes that read them; here is what
+    /// they are called once they are rounded.
     rounded: HashMap<String, String>,
 }
 
 impl Writer<'_> {
     fn node(&mut self, node: &Node, form: NodeForm) -> Result<(), QuantizeError> {
         let mut node = node.clone();
-        // Float operators read what was not rounded where there is a choice: an input of the graph.
         if form != NodeForm::Float {
             for input in &mut node.inputs {
                 if let Some(rounded) = self.rounded.get(input) {
@@ -58,28 +54,37 @@ impl Writer<'_> {
         }
         let output = node.outputs[0].clone();
         // As all nodes that are added, it has its output's name, which nothing else has.
-        if self.plan.grid(&output).is_none() {
+        if form == NodeForm::Float || self.plan.grid(&output).is_none() {
             node.name.clone_from(&output);
             self.graph.push(node)?;
-            return Ok(());
+            return self.round_copy(&output);
         }
         let unrounded = format!("{output}{UNROUNDED}");
         node.outputs[0].clone_from(&unrounded);
         node.name.clone_from(&unrounded);
         self.graph.push(node)?;
-        self.round(&output, &unrounded, &output)?;
+        self.round(&output, &unrounded, &output)
+    }
+
+    /// Rounds a value beside the value itself, if integer nodes read it.
+    fn round_copy(&mut self, value: &str) -> Result<(), QuantizeError> {
+        if self.plan.grid(value).is_some() {
+            let copy = format!("{value}_rounded");
+            self.round(value, value, &copy)?;
+            self.rounded.insert(value.to_owned(), copy);
+        }
         Ok(())
     }
 
     /// Rounds `from` to the grid of `value` and calls the result `to`.
-    fn round(&mut self, value: &str, from: &str, to: &str) -> Result<String, QuantizeError> {
+    fn round(&mut self, value: &str, from: &str, to: &str) -> Result<(), QuantizeError> {
         let [scale, zero_point] = grid_constants(&mut self.graph, self.plan.grid_of(value));
         let bytes = format!("{value}{BYTES}");
         self.graph
             .apply_named("QuantizeLinear", &[from, &scale, &zero_point], &[], &bytes)?;
-        Ok(self
-            .graph
-            .apply_named("DequantizeLinear", &[&bytes, &scale, &zero_point], &[], to)?)
+        self.graph
+            .apply_named("DequantizeLinear", &[&bytes, &scale, &zero_point], &[], to)?;
+        Ok(())
     }
 
     /// Puts integer weights and biases with DequantizeLinear in the place of a node's float ones.

@@ -96,6 +96,32 @@ pub fn load_library(explicit: Option<&Path>) -> Result<PathBuf, SessionError> {
     with_loaded(explicit, |loaded| loaded.path.clone())
 }
 
+/// Which library computes on which kind of processor: where this is the same, so is every bit of a result on one thread.
+///
+/// # Errors
+/// As [`load_library`].
+pub fn arithmetic_in_words() -> Result<String, SessionError> {
+    let library = with_loaded(None, |loaded| loaded.path.clone())?;
+    let library = library
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    #[cfg(target_arch = "x86_64")]
+    let features: Vec<&str> = [
+        (std::arch::is_x86_feature_detected!("avx2"), "avx2"),
+        (std::arch::is_x86_feature_detected!("fma"), "fma"),
+        (std::arch::is_x86_feature_detected!("avx512f"), "avx512f"),
+    ]
+    .into_iter()
+    .filter_map(|(there, name)| there.then_some(name))
+    .collect();
+    #[cfg(not(target_arch = "x86_64"))]
+    let features: Vec<&str> = Vec::new();
+    let processor = [&[std::env::consts::ARCH], features.as_slice()].concat();
+    Ok(format!("{library} on {}", processor.join(" ")))
+}
+
 /// The process's environment, with the library loaded on the first call.
 pub(super) fn environment() -> Result<ort::environment::Environment, SessionError> {
     with_loaded(None, |loaded| loaded.environment.clone())
