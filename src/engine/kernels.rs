@@ -56,7 +56,7 @@ pub(crate) use self::{
     layout::{Buffer, Layout, SLACK, fill_border},
     peak::peak_gmacs,
     pool::{GlobalAveragePool, MaxPool, PoolSpec},
-    threads::{MOST_THREADS, Pool},
+    threads::{MOST_PARTS, Pool},
 };
 
 /// An instruction set that the integer kernels are written for. All give the same bytes.

@@ -1,19 +1,27 @@
 //! Random int8 networks give in the engine what they give in ONNX Runtime, bit for bit, on every kernel set.
 
 use crate::{
+    fixtures::shared,
     int8_bundle::{Case, FILE, FOLDER, difference, run},
+    int8_engine::released_int8,
     int8_models::{RandomModel, random_model},
 };
 use facemark::{
-    engine::KernelSet,
-    model::Output,
-    train::session::{FileSession, load_library},
+    annotation::LandmarkRecord,
+    crop::{Crop, CropRegion},
+    engine::{Engine, EngineOptions, KernelSet},
+    model::{Infer, ModelCard, Output, Outputs, Task},
+    picture,
+    train::session::{FileSession, NamedValues, load_library},
 };
 use std::collections::BTreeMap;
 
 /// Number of networks, in place of [`USUAL`].
 const COUNT: &str = "FACEMARK_INT8_MODELS";
 const USUAL: u64 = 60;
+
+/// Faces, or pictures with some, on which the released models are compared.
+const REAL_CROPS: usize = 200;
 
 /// Whether the test can run. On a CI machine a missing library is a failure, not an excuse.
 fn has_onnxruntime() -> bool {
@@ -38,8 +46,13 @@ fn reference(model: &RandomModel, name: &str) -> Vec<Output> {
         FileSession::new(&model.file, name, 1).unwrap_or_else(|error| panic!("{error}"));
     let input = model.input.tensor();
     let found = session.run(&[("image", &input.shape, &input.values)]);
-    let mut found = found.unwrap_or_else(|error| panic!("{error}"));
-    let file = facemark::onnx::decode_model(&model.file).expect("a model");
+    let found = found.unwrap_or_else(|error| panic!("{error}"));
+    in_order(&model.file, found)
+}
+
+/// Named outputs in the order of the file.
+fn in_order(file: &[u8], mut found: NamedValues) -> Vec<Output> {
+    let file = facemark::onnx::decode_model(file).expect("a model");
     let outputs = file.graph.expect("a graph").output;
     outputs
         .into_iter()
@@ -108,6 +121,82 @@ fn random_networks_give_what_onnx_runtime_gives_on_every_kernel_set() {
             count < USUAL || operators.contains_key(operator),
             "no {operator}"
         );
+    }
+}
+
+/// Crops of labelled faces, or whole pictures for a detector, as the card wants them.
+fn real_crops(card: &ModelCard, count: usize) -> Option<Vec<Crop>> {
+    let mut crops = Vec::new();
+    for set in ["helen", "lfpw", "afw"] {
+        let folder = shared(&format!("data/{set}"))?;
+        let labels = std::fs::read_to_string(folder.join("annotations.jsonl")).expect("labels");
+        for line in labels.lines().take(count.div_ceil(3)) {
+            let record = LandmarkRecord::from_json(line).expect("a record");
+            let frame = picture::load(&folder.join(&record.image)).expect("a picture");
+            let region = match card.task {
+                Task::Landmarks { crop_margin, .. } => {
+                    CropRegion::around_box(&record.face_box, crop_margin)
+                }
+                Task::FaceDetection { .. } => CropRegion::whole(&frame),
+            };
+            let mut crop = card.new_crop();
+            crop.fill(&frame, &region.crop_from_frame(crop.width(), crop.height()));
+            crops.push(crop);
+        }
+    }
+    Some(crops)
+}
+
+#[test]
+fn released_int8_models_give_what_onnx_runtime_gives_on_faces() {
+    if !has_onnxruntime() {
+        return;
+    }
+    // The portable kernels take their time in a build that is not optimised.
+    let portable = number("FACEMARK_INT8_PORTABLE_CROPS", 15) as usize;
+    for path in released_int8() {
+        let card = Engine::load(&path).expect("loads").card().clone();
+        let Some(crops) = real_crops(&card, REAL_CROPS) else {
+            return;
+        };
+        let file = std::fs::read(&path).expect("readable");
+        let name = path.display().to_string();
+        let mut session =
+            FileSession::new(&file, &name, 1).unwrap_or_else(|error| panic!("{error}"));
+        let shape = [
+            1,
+            card.color.channels(),
+            card.input_height,
+            card.input_width,
+        ];
+        let mut planes = vec![0.0; shape.iter().product()];
+        let expected: Vec<Vec<Output>> = crops
+            .iter()
+            .map(|crop| {
+                card.normalization.write_planes(crop, &mut planes);
+                let found = session.run(&[("image", &shape, &planes)]);
+                in_order(&file, found.unwrap_or_else(|error| panic!("{error}")))
+            })
+            .collect();
+        for kernels in KernelSet::available() {
+            let count = match kernels {
+                KernelSet::Portable => portable.min(crops.len()),
+                _ => crops.len(),
+            };
+            let options = EngineOptions {
+                kernels: Some(kernels),
+                threads: 1,
+            };
+            let mut engine = Engine::load_with(&path, &options).expect("loads");
+            let mut outputs = Outputs::default();
+            for (index, (crop, expected)) in crops.iter().zip(&expected).take(count).enumerate() {
+                engine.infer(crop, &mut outputs).expect("runs");
+                let found: Vec<Output> = outputs.iter().cloned().collect();
+                let wrong = difference(expected, &found);
+                assert_eq!(wrong, None, "{name} with {kernels}, crop {index}");
+            }
+            println!("{name}: {count} crops with {kernels}");
+        }
     }
 }
 

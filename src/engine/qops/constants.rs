@@ -60,7 +60,7 @@ impl<'a> Constants<'a> {
         &self,
         name: &str,
         element: DataType,
-        from_bytes: fn([u8; BYTES]) -> T,
+        from_bytes: impl Fn([u8; BYTES]) -> T,
         typed: impl FnOnce(&'a TensorProto) -> Cow<'a, [T]>,
     ) -> Result<Constant<T>, String> {
         let Some(&tensor) = self.by_name.get(name) else {

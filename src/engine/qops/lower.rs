@@ -543,10 +543,10 @@ impl<'a> Lowering<'a> {
                     result_is_a,
                     other: inputs[1],
                 });
-                Work::Conv(Convolution::new(
+                Work::Conv(Box::new(Convolution::new(
                     set,
                     &conv_spec(conv, inputs[0], output, residual),
-                ))
+                )))
             }
             (Kind::Add(spec), _) => Work::Add(Add::new(set, inputs[0], inputs[1], output, spec)),
             (Kind::GlobalAveragePool(from, to), _) => {

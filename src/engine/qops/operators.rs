@@ -316,7 +316,7 @@ fn reshaped(input: &Shape, target: &[i64]) -> Result<Vec<usize>, String> {
     }
     let count = input.count();
     if let Some(axis) = free {
-        if known == 0 || count % known != 0 {
+        if known == 0 || !count.is_multiple_of(known) {
             return Err(impossible());
         }
         shape[axis] = count / known;

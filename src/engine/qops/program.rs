@@ -5,7 +5,7 @@
 use super::reorder::{self, Reorder};
 use crate::engine::kernels::{
     Add, Buffer, Convolution, Copy, Dequantize, FullyConnected, GlobalAveragePool, Layout,
-    MOST_THREADS, MaxPool, Pool, QuantizePlanes, ResizeNearest,
+    MOST_PARTS, MaxPool, Pool, QuantizePlanes, ResizeNearest,
 };
 use std::{ops::Range, sync::Mutex};
 
@@ -38,7 +38,7 @@ pub(crate) enum Work {
         input: usize,
         zero: u8,
     },
-    Conv(Convolution),
+    Conv(Box<Convolution>),
     Add(Add),
     GlobalAveragePool(GlobalAveragePool),
     MaxPool(MaxPool),
@@ -289,22 +289,21 @@ impl MapOutput<'_> {
         let Some(pool) = self.pool else {
             return write(0..height, rows);
         };
-        let threads = pool.threads().min(height);
+        // More parts than threads: who is late takes fewer.
+        let count = (2 * pool.threads()).min(height).min(MOST_PARTS);
         let mut rest = rows;
-        let parts: [_; MOST_THREADS] = std::array::from_fn(|index| {
-            let bound = |index: usize| height * index.min(threads) / threads;
+        let parts: [_; MOST_PARTS] = std::array::from_fn(|index| {
+            let bound = |index: usize| height * index.min(count) / count;
             let rows = bound(index)..bound(index + 1);
             let bytes = rows.len() * self.layout.row_bytes();
             let (part, after) = std::mem::take(&mut rest).split_at_mut(bytes);
             rest = after;
             Mutex::new(Some((rows, part)))
         });
-        pool.run(&|index| {
-            // Each thread takes its own part, so the lock is always free.
+        pool.run(count, &|index| {
+            // Each part is taken once, so the lock is always free.
             let part = parts[index].lock().ok().and_then(|mut part| part.take());
-            if let Some((rows, bytes)) = part
-                && !rows.is_empty()
-            {
+            if let Some((rows, bytes)) = part {
                 write(rows, bytes);
             }
         });
