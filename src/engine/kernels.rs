@@ -12,9 +12,9 @@
     unsafe_code,
     reason = "SIMD intrinsics and the pointers they load through"
 )]
-#![allow(
-    dead_code,
-    reason = "the integer operators of the engine are the users"
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "`simd` has instances for x86-64 alone")
 )]
 
 mod add;
@@ -42,10 +42,6 @@ mod threads;
 
 use std::{fmt, str::FromStr};
 
-#[allow(
-    unused_imports,
-    reason = "the integer operators of the engine are the users"
-)]
 pub(crate) use self::{
     add::Add,
     arithmetic::AddSpec,
@@ -53,7 +49,7 @@ pub(crate) use self::{
     copy::{Copy, ResizeNearest},
     float::{Dequantize, QuantizePlanes},
     fully_connected::{FullyConnected, FullyOutput, FullySpec},
-    layout::{Buffer, Layout, SLACK, fill_border},
+    layout::{Buffer, Layout, fill_border},
     peak::peak_gmacs,
     pool::{GlobalAveragePool, MaxPool, PoolSpec},
     threads::{MOST_PARTS, Pool},

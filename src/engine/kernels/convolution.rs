@@ -273,6 +273,7 @@ impl Convolution {
     }
 
     /// Multiply-accumulates of a run over all rows, without those of padding lanes.
+    #[cfg(test)]
     pub(crate) fn macs(&self) -> u64 {
         let Geometry {
             input,

@@ -136,6 +136,7 @@ impl FullyConnected {
     }
 
     /// Multiply-accumulates of a run.
+    #[cfg(test)]
     pub(crate) fn macs(&self) -> u64 {
         let inputs = self.input.height * self.input.width * self.input.channels;
         (inputs * self.outputs()) as u64

@@ -89,11 +89,10 @@ impl Dense {
                 output: output.wrapping_add(block.first),
             };
             let tile = self.tiles[index];
+            const { assert!(V::MOST_PANELS * 4 * LANES == 2 * V::BYTES) };
             match block.panels * 4 * LANES / V::BYTES {
                 1 => job.run::<V, 1>(pixels.clone(), tile),
-                2 => job.run::<V, 2>(pixels.clone(), tile),
-                3 => job.run::<V, 3>(pixels.clone(), tile),
-                _ => job.run::<V, 4>(pixels.clone(), tile),
+                _ => job.run::<V, 2>(pixels.clone(), tile),
             }
             index += 1;
         }
@@ -283,55 +282,39 @@ unsafe fn accumulate<V: Vector, const MR: usize, const NV: usize>(
     sums
 }
 
-/// Packs integers, plus the zero point when `SHIFTED`, to bytes and stores them, `NV * V::LANES` bytes a pixel.
+/// Packs integers, plus the zero point when `SHIFTED`, to bytes and stores them: of one vector (of 512 bits) or two a pixel.
 #[inline(always)]
 unsafe fn store<V: Vector, const MR: usize, const NV: usize, const SHIFTED: bool>(
     sums: [[V; NV]; MR],
     zero: V,
     outputs: [*mut u8; MR],
 ) {
-    // Bytes of a pixel; the constants of `store_part` must be literals.
-    match (NV, V::BYTES) {
-        (1, 64) => {
-            let mut pixel = 0;
-            while pixel < MR {
-                let mut parts = [V::zero(); 4];
-                for part in 0..4 {
-                    parts[part] = sums[(pixel + part).min(MR - 1)][0];
-                }
-                let bytes = packed::<V, SHIFTED>(parts, zero);
-                for part in 0..4 {
-                    if pixel + part < MR {
-                        bytes.store_part::<16>(outputs[pixel + part], part);
-                    }
-                }
-                pixel += 4;
+    if NV == 1 {
+        let mut pixel = 0;
+        while pixel < MR {
+            let mut parts = [V::zero(); 4];
+            for part in 0..4 {
+                parts[part] = sums[(pixel + part).min(MR - 1)][0];
             }
+            let bytes = packed::<V, SHIFTED>(parts, zero);
+            for part in 0..4 {
+                if pixel + part < MR {
+                    bytes.store_part::<16>(outputs[pixel + part], part);
+                }
+            }
+            pixel += 4;
         }
-        (2, _) => {
-            let mut pixel = 0;
-            while pixel < MR {
-                let next = (pixel + 1).min(MR - 1);
-                let parts = [sums[pixel][0], sums[pixel][1], sums[next][0], sums[next][1]];
-                let bytes = packed::<V, SHIFTED>(parts, zero);
-                store_half(bytes, outputs[pixel], 0);
-                if next > pixel {
-                    store_half(bytes, outputs[next], 1);
-                }
-                pixel += 2;
+    } else {
+        let mut pixel = 0;
+        while pixel < MR {
+            let next = (pixel + 1).min(MR - 1);
+            let parts = [sums[pixel][0], sums[pixel][1], sums[next][0], sums[next][1]];
+            let bytes = packed::<V, SHIFTED>(parts, zero);
+            store_half(bytes, outputs[pixel], 0);
+            if next > pixel {
+                store_half(bytes, outputs[next], 1);
             }
-        }
-        _ => {
-            for pixel in 0..MR {
-                let own = &sums[pixel];
-                let parts = [own[0], own[1 % NV], own[2 % NV], own[3 % NV]];
-                let bytes = packed::<V, SHIFTED>(parts, zero);
-                if NV == 3 {
-                    bytes.store(outputs[pixel], 3 * V::LANES);
-                } else {
-                    bytes.store(outputs[pixel], V::BYTES);
-                }
-            }
+            pixel += 2;
         }
     }
 }

@@ -13,7 +13,7 @@ pub(in crate::engine::kernels) trait Vector: Copy {
     const BYTES: usize;
     /// 32-bit integers of a vector.
     const LANES: usize = Self::BYTES / 4;
-    /// Panels of 16 output channels that a dense kernel computes together at most.
+    /// Panels of 16 output channels that a dense kernel computes together at most: two vectors' worth.
     const MOST_PANELS: usize;
     /// Vectors of sums for which there are registers.
     const MOST_SUMS: usize;

@@ -12,7 +12,7 @@ const FOURS: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
 
 impl Vector for Zmm {
     const BYTES: usize = 64;
-    const MOST_PANELS: usize = 4;
+    const MOST_PANELS: usize = 2;
     const MOST_SUMS: usize = 24;
     const NAME: &'static str = "avx512-vnni";
 
