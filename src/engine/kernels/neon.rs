@@ -177,6 +177,7 @@ impl Row<'_> {
     /// The sums before the first product.
     #[inline]
     #[target_feature(enable = "neon")]
+    #[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
     pub(super) fn start(&self) -> Sums {
         let start: &[i32; LANES] = self.start[..LANES].try_into().expect("16 sums");
         // SAFETY: the array holds 16 sums.
@@ -189,6 +190,7 @@ impl Row<'_> {
     /// `pixels` has passed `check`, and `x` is a pixel of the row.
     #[inline]
     #[target_feature(enable = "neon")]
+    #[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
     pub(super) unsafe fn finish<const P: usize>(
         &self,
         x: usize,
@@ -282,6 +284,7 @@ impl Dense {
 /// # Safety
 /// The machine has NEON, `pixels` has passed `check`, and the windows are readable as the kernel's rows and chunks say.
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 unsafe fn dense_row(dense: &Dense, block: usize, job: &Row<'_>, pixels: &mut [u8]) {
     for x in (0..job.width).step_by(PIXELS) {
         let windows = job.window::<PIXELS>(x);
@@ -299,6 +302,7 @@ unsafe fn dense_row(dense: &Dense, block: usize, job: &Row<'_>, pixels: &mut [u8
 /// As `dense_row`.
 #[inline]
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 unsafe fn dense_sums<const P: usize>(
     dense: &Dense,
     block: usize,
@@ -329,6 +333,7 @@ unsafe fn dense_sums<const P: usize>(
 /// As `dense_row`.
 #[inline]
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 unsafe fn quarter_sums<const P: usize, const WIDE: bool>(
     dense: &Dense,
     block: usize,
@@ -408,6 +413,7 @@ impl Depthwise {
 /// # Safety
 /// The machine has NEON, `pixels` has passed `check`, and 16 bytes are readable at every tap of every window.
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 unsafe fn depthwise_row(kernel: &Depthwise, block: usize, job: &Row<'_>, pixels: &mut [u8]) {
     let len = kernel.pairs.len() * 2 * LANES;
     let weights = &kernel.weights[block * len..][..len];
@@ -452,6 +458,7 @@ unsafe fn depthwise_row(kernel: &Depthwise, block: usize, job: &Row<'_>, pixels:
 /// They are readable.
 #[inline]
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 pub(super) unsafe fn signed(bytes: *const u8) -> int8x16_t {
     // SAFETY: as the caller promises.
     let bytes = unsafe { vld1q_u8(bytes) };
@@ -461,6 +468,7 @@ pub(super) unsafe fn signed(bytes: *const u8) -> int8x16_t {
 /// Sums of neighbouring lanes, those of `a` first.
 #[inline]
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 fn add_neighbours(a: int32x4_t, b: int32x4_t) -> int32x4_t {
     #[cfg(target_arch = "aarch64")]
     return vpaddq_s32(a, b);
@@ -474,6 +482,7 @@ fn add_neighbours(a: int32x4_t, b: int32x4_t) -> int32x4_t {
 /// `arithmetic::requantize` of 16 sums.
 #[inline]
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 fn requantize(sums: Sums, multipliers: &[f32], zero: u8) -> uint8x16_t {
     let least = vdupq_n_f32(-f32::from(zero));
     let greatest = vdupq_n_f32(255.0 - f32::from(zero));
@@ -499,6 +508,7 @@ fn requantize(sums: Sums, multipliers: &[f32], zero: u8) -> uint8x16_t {
 /// Half to even; the values are in -255..=255.
 #[inline]
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 fn round(values: float32x4_t) -> int32x4_t {
     #[cfg(target_arch = "aarch64")]
     return vcvtnq_s32_f32(values);
@@ -515,6 +525,7 @@ fn round(values: float32x4_t) -> int32x4_t {
 #[cfg(target_arch = "aarch64")]
 #[inline]
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 fn add(terms: &AddTerms, a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
     let (a, b) = (floats(a), floats(b));
     let sums: Sums = std::array::from_fn(|quarter| {
@@ -533,6 +544,7 @@ fn add(terms: &AddTerms, a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
 #[cfg(target_arch = "arm")]
 #[inline]
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 fn add(terms: &AddTerms, a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
     let (mut left, mut right) = ([0u8; LANES], [0u8; LANES]);
     // SAFETY: each array holds 16 bytes.
@@ -550,6 +562,7 @@ fn add(terms: &AddTerms, a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
 #[cfg(target_arch = "aarch64")]
 #[inline]
 #[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
 fn floats(bytes: uint8x16_t) -> [float32x4_t; 4] {
     let (low, high) = (vmovl_u8(vget_low_u8(bytes)), vmovl_u8(vget_high_u8(bytes)));
     [
@@ -616,23 +629,37 @@ impl Matrix {
         self.input.check_input(input);
         let windows = [input[self.input.offset(0, 0)..].as_ptr()];
         let row = self.input.row_bytes();
-        for (block, start) in self.start.chunks_exact(LANES).enumerate() {
-            let mut values = [0; LANES];
-            // SAFETY: the set was found available. The window is the map inside its border, whose rows the input holds;
-            // the last chunk reaches less than 16 bytes beyond it, into the slack.
-            unsafe {
-                let start =
-                    std::array::from_fn(|quarter| vld1q_s32(start.as_ptr().add(4 * quarter)));
-                let [sums] = match self.dense.dot {
-                    #[cfg(target_arch = "aarch64")]
-                    true => neon_dot::dense_sums(&self.dense, block, windows, row, start),
-                    _ => dense_sums(&self.dense, block, windows, row, start),
-                };
-                for (quarter, sums) in sums.into_iter().enumerate() {
-                    vst1q_s32(values.as_mut_ptr().add(4 * quarter), sums);
-                }
-            }
-            visit(block * LANES, &values);
+        for block in 0..self.start.len() / LANES {
+            // SAFETY: the set was found available. The window is the map inside its border, whose rows the input holds; the
+            // last chunk reaches less than 16 bytes beyond it, into the slack.
+            let sums = unsafe { self.block(block, windows, row) };
+            visit(block * LANES, &sums);
         }
+    }
+
+    /// The sums of a block.
+    ///
+    /// # Safety
+    /// As `dense_row`.
+    #[target_feature(enable = "neon")]
+    #[cfg_attr(target_arch = "arm", target_feature(enable = "v7"))]
+    unsafe fn block(&self, block: usize, window: [*const u8; 1], row: usize) -> [i32; LANES] {
+        let start: &[i32; LANES] = self.start[block * LANES..][..LANES]
+            .try_into()
+            .expect("16 sums");
+        let mut values = [0; LANES];
+        // SAFETY: both arrays hold 16 sums; for the rest as the caller promises.
+        unsafe {
+            let start = std::array::from_fn(|quarter| vld1q_s32(start.as_ptr().add(4 * quarter)));
+            let [sums] = match self.dense.dot {
+                #[cfg(target_arch = "aarch64")]
+                true => neon_dot::dense_sums(&self.dense, block, window, row, start),
+                _ => dense_sums(&self.dense, block, window, row, start),
+            };
+            for (quarter, sums) in sums.into_iter().enumerate() {
+                vst1q_s32(values.as_mut_ptr().add(4 * quarter), sums);
+            }
+        }
+        values
     }
 }
