@@ -37,24 +37,26 @@ install_packages() {
     scripts/install-debian-packages.sh "${packages[@]}"
 }
 
-# arm_cargo TARGET SUBCOMMAND ARGUMENTS... : Debian's cargo for a target, whatever else is installed.
+# arm_cargo TARGET SUBCOMMAND ARGUMENTS... : Debian's cargo for a target, whatever else is installed. RUNNER, when it is
+# set, is the command that programs of the target run under.
 arm_cargo() {
-    local target=$1 subcommand=$2
+    local target=$1 subcommand=$2 triple linker name flags=()
+    local environment=(RUSTC=/usr/bin/rustc)
     shift 2
     case $target in
         aarch64)
-            CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-                CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=${RUNNER:-} \
-                RUSTC=/usr/bin/rustc /usr/bin/cargo "$subcommand" --locked --release --no-default-features \
-                --target aarch64-unknown-linux-gnu --target-dir target-aarch64 "$@" ;;
+            triple=aarch64-unknown-linux-gnu linker=aarch64-linux-gnu-gcc
+            name=CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU ;;
         armv7)
-            CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc \
-                CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_RUSTFLAGS="--cfg facemark_arm_neon" \
-                CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_RUNNER=${RUNNER:-} \
-                RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo "$subcommand" -Zbuild-std=std,panic_abort,test \
-                --locked --release --no-default-features \
-                --target armv7-unknown-linux-gnueabihf --target-dir target-armv7 "$@" ;;
+            triple=armv7-unknown-linux-gnueabihf linker=arm-linux-gnueabihf-gcc
+            name=CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF
+            flags=(-Zbuild-std=std,panic_abort,test)
+            environment+=(RUSTC_BOOTSTRAP=1 "${name}_RUSTFLAGS=--cfg facemark_arm_neon") ;;
     esac
+    environment+=("${name}_LINKER=$linker")
+    [ -z "${RUNNER:-}" ] || environment+=("${name}_RUNNER=$RUNNER")
+    env "${environment[@]}" /usr/bin/cargo "$subcommand" "${flags[@]}" --locked --release --no-default-features \
+        --target "$triple" --target-dir "target-$target" "$@"
 }
 
 build() {

@@ -76,8 +76,7 @@ class LiteRt:
     def __init__(self, file):
         from ai_edge_litert.interpreter import Interpreter
 
-        self.interpreter = Interpreter(
-            model_path=file, num_threads=1, experimental_default_delegate_latest_features=True)
+        self.interpreter = Interpreter(model_path=file, num_threads=1)
         self.interpreter.allocate_tensors()
         with open(file + ".names") as names:
             self.names = names.read().split()
