@@ -5,6 +5,7 @@ use anyhow::anyhow;
 use clap::Args;
 use facemark::{
     annotation::Split,
+    crop::Crop,
     model::{ModelCard, ModelError, Task},
     train::{
         dataset::{DataSource, Dataset, OpenOptions},
@@ -13,7 +14,9 @@ use facemark::{
         quantize::{
             CalibrationCrops, CalibrationPictures, DEFAULT_PERCENTILE, Method, QuantizeOptions,
             Ranges, calibrate, open_for_calibration, prepare, quantize,
-            report::{MeasuredModel, QuantizationReport, Subject, layer_noise, measure},
+            report::{
+                LayerNoise, MeasuredModel, QuantizationReport, Subject, layer_noise, measure,
+            },
         },
     },
 };
@@ -22,8 +25,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Measures a float landmark model, its int8 forms by each calibration method and, when given, a fine-tuned model and its
-/// int8 form, on the same faces; writes report.html and report.json.
+/// Measures a float landmark model and its int8 forms by each calibration method, and when given the same of a fine-tuned
+/// model and the int8 form with the ranges of its training, all on the same faces; writes report.html and report.json.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Float ONNX model that is quantised by each method.
@@ -67,8 +70,8 @@ pub(crate) struct Arguments {
 const NOISE_CROPS: usize = 64;
 
 const FLOAT: &str = "f32";
-const FINE_TUNED: &str = "f32, fine-tuned";
-const FINE_TUNED_INT8: &str = "int8, fine-tuned";
+const FINE_TUNED: &str = "fine-tuned f32";
+const FINE_TUNED_INT8: &str = "fine-tuned int8, training";
 
 /// A model file.
 struct File {
@@ -145,43 +148,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         card: &float.card,
         crops: &pictures.crops,
     };
-    let noise_crops = &pictures.crops[..pictures.crops.len().min(NOISE_CROPS)];
     let mut bench = Bench {
         card: &float.card,
         cases: Cases::prepare(&dataset, None, &float.card, None, 0)?,
         threads: arguments.runtime.threads(),
         measured: Vec::new(),
     };
-    bench.add(FLOAT, None, &float.graph, float.bytes)?;
-    let mut layers_of = String::new();
-    let mut layers = Vec::new();
-    for method in [
-        Method::MinMax,
-        Method::Percentile(DEFAULT_PERCENTILE),
-        Method::Entropy,
-        Method::Mse,
-    ] {
-        let options = QuantizeOptions {
-            method,
-            equalize: !arguments.no_equalize,
-            bias_correction: !arguments.no_bias_correction,
-            ..QuantizeOptions::default()
-        };
-        let ranges = calibrate(&float.graph, &crops, &options, &mut |_| true)?;
-        let int8 = quantize(&float.graph, &ranges, &options)?;
-        let name = format!("int8, {method}");
-        bench.add(&name, Some(FLOAT), &int8, int8.to_onnx().len())?;
-        let prepared = prepare(&float.graph, &ranges)?;
-        layers = layer_noise(&prepared, &int8, &float.card, noise_crops, bench.threads)?;
-        layers_of = name;
-    }
+    let mut layers = arguments.by_each_method(&mut bench, &float, FLOAT, None, &crops)?;
     if let Some((tuned, int8)) = &tuned {
-        bench.add(FINE_TUNED, Some(FLOAT), &tuned.graph, tuned.bytes)?;
+        arguments.by_each_method(&mut bench, tuned, FINE_TUNED, Some(FLOAT), &crops)?;
         bench.add(FINE_TUNED_INT8, Some(FINE_TUNED), &int8.graph, int8.bytes)?;
         let prepared = prepare(&tuned.graph, &Ranges::default())?;
-        let graph = &int8.graph;
-        layers = layer_noise(&prepared, graph, &float.card, noise_crops, bench.threads)?;
-        layers_of = FINE_TUNED_INT8.to_owned();
+        layers = Layers {
+            of: FINE_TUNED_INT8.to_owned(),
+            noise: layer_noise(
+                &prepared,
+                &int8.graph,
+                &float.card,
+                noise_crops(&crops),
+                bench.threads,
+            )?,
+        };
     }
     let report = QuantizationReport {
         model: float.card.name.clone(),
@@ -194,8 +181,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         .to_owned(),
         models: bench.measured,
-        layers_of: Some(layers_of),
-        layers,
+        layers_of: Some(layers.of),
+        layers: layers.noise,
     };
     let page = report.write(&arguments.output)?;
     eprintln!("report: {}", page.display());
@@ -207,6 +194,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
+/// The noise in the layers of a model.
+struct Layers {
+    of: String,
+    noise: Vec<LayerNoise>,
+}
+
+fn noise_crops<'a>(crops: &CalibrationCrops<'a>) -> &'a [Crop] {
+    &crops.crops[..crops.crops.len().min(NOISE_CROPS)]
+}
+
 /// The last part of a data set's path: reports do not name the folders of one machine.
 fn set_name(path: &str) -> String {
     match Path::new(path).file_name() {
@@ -216,6 +213,44 @@ fn set_name(path: &str) -> String {
 }
 
 impl Arguments {
+    /// Measures a float model and its int8 form by each method; the noise is of the last one.
+    fn by_each_method(
+        &self,
+        bench: &mut Bench<'_>,
+        float: &File,
+        name: &str,
+        reference: Option<&str>,
+        crops: &CalibrationCrops<'_>,
+    ) -> Result<Layers, Failure> {
+        bench.add(name, reference, &float.graph, float.bytes)?;
+        let mut layers = Layers {
+            of: String::new(),
+            noise: Vec::new(),
+        };
+        for method in [
+            Method::MinMax,
+            Method::Percentile(DEFAULT_PERCENTILE),
+            Method::Entropy,
+            Method::Mse,
+        ] {
+            let options = QuantizeOptions {
+                method,
+                equalize: !self.no_equalize,
+                bias_correction: !self.no_bias_correction,
+                ..QuantizeOptions::default()
+            };
+            let ranges = calibrate(&float.graph, crops, &options, &mut |_| true)?;
+            let int8 = quantize(&float.graph, &ranges, &options)?;
+            let of = format!("{}, {method}", name.replace("f32", "int8"));
+            bench.add(&of, Some(name), &int8, int8.to_onnx().len())?;
+            let prepared = prepare(&float.graph, &ranges)?;
+            let crops = noise_crops(crops);
+            let noise = layer_noise(&prepared, &int8, &float.card, crops, bench.threads)?;
+            layers = Layers { of, noise };
+        }
+        Ok(layers)
+    }
+
     fn test_faces(&self, card: &ModelCard) -> Result<Dataset, Failure> {
         let sources: Vec<DataSource> = self.data.iter().map(DataSource::new).collect();
         let options = OpenOptions {

@@ -283,7 +283,7 @@ impl<'a> Flow<'a> {
         let absorbed = fits
             && !self.is_kept(next)
             && !self.graph.outputs.contains(output)
-            && !(node.op == "Gemm" && !self.feeds_bytes(&next.outputs[0]));
+            && (node.op != "Gemm" || self.feeds_bytes(&next.outputs[0]));
         absorbed.then_some(*next)
     }
 

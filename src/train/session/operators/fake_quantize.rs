@@ -33,7 +33,7 @@ impl Steps {
     fn of_range(range: &[f32]) -> Option<Self> {
         let &[low, high] = range else { return None };
         let width = high.max(0.0) - low.min(0.0);
-        if !(width / 255.0 >= SMALLEST_SCALE) {
+        if width.is_nan() || width / 255.0 < SMALLEST_SCALE {
             return None;
         }
         let Grid { scale, zero_point } = Grid::of_range(low, high);
@@ -293,7 +293,7 @@ fn round_weights(w: &[f32], channels: usize, inner: usize, largest: f32, y: &mut
     let rows = w.chunks_exact(inner).zip(y.chunks_exact_mut(inner));
     for (index, (w, y)) in rows.enumerate() {
         let mut scale = sizes[index % channels] / largest;
-        if !(scale >= SMALLEST_SCALE) {
+        if scale < SMALLEST_SCALE {
             scale = 1.0;
         }
         for (y, &w) in y.iter_mut().zip(w) {
