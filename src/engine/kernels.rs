@@ -19,8 +19,6 @@
 
 mod add;
 mod arithmetic;
-#[cfg(test)]
-mod bench;
 mod convolution;
 mod copy;
 mod float;

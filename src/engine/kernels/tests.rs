@@ -1,5 +1,7 @@
 //! Every kernel of every set that this machine runs, on seeded random shapes, against the formulas written out.
 
+mod speed;
+
 use super::{
     Add, AddSpec, Buffer, ConvSpec, Convolution, Copy, Dequantize, FullyConnected, FullyOutput,
     FullySpec, GlobalAveragePool, KernelSet, Layout, MaxPool, PoolSpec, QuantizePlanes,

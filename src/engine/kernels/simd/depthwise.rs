@@ -131,7 +131,7 @@ impl Job<'_> {
 
     /// The same job from row `y` on.
     #[inline(always)]
-    unsafe fn from_row(self, y: usize) -> Self {
+    unsafe fn at_row(self, y: usize) -> Self {
         Self {
             input: self.input.wrapping_add(y * self.strides.0 * self.row_bytes),
             other: self.other.wrapping_add(y * self.other_row_bytes),
@@ -152,7 +152,7 @@ impl Job<'_> {
         let finish = Finish::<V, FINISH>::new(&self);
         let mut y = 0;
         while y < self.rows {
-            let row = self.from_row(y);
+            let row = self.at_row(y);
             let mut left = row.column::<V>(row.input);
             let mut middle = row.column::<V>(row.input.add(row.pixel_bytes));
             let mut next = row.input.add(2 * row.pixel_bytes);
@@ -198,7 +198,7 @@ impl Job<'_> {
         let finish = Finish::<V, FINISH>::new(&self);
         let mut pixel = 0;
         while pixel < self.rows * self.width {
-            let row = self.from_row(pixel / self.width);
+            let row = self.at_row(pixel / self.width);
             let x = pixel % self.width;
             let window = row.input.add(x * self.strides.1 * self.pixel_bytes);
             let mut sums = [V::zero(); 4];

@@ -1,8 +1,8 @@
 //! Time of each layer of the released networks' shapes, by hand:
-//! `cargo test --release --lib kernels::bench -- --ignored --nocapture`, with `KERNELS=avx2` for another set than the best and
+//! `cargo test --release --lib kernels::tests::speed -- --ignored --nocapture`, with `KERNELS=avx2` for another set than the best and
 //! `BITS=7` for weights of 7 bits.
 
-use super::{
+use super::super::{
     Add, AddSpec, Buffer, ConvSpec, Convolution, FullyConnected, FullyOutput, FullySpec,
     GlobalAveragePool, KernelSet, Layout, ResidualSpec, peak_gmacs,
 };
@@ -114,7 +114,9 @@ const ADD: AddSpec = AddSpec {
 };
 
 fn buffer(layout: &Layout) -> Buffer {
-    let bytes: Vec<u8> = (0..layout.len()).map(|at| (at * 7919 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..layout.len())
+        .map(|at| ((at * 7919) >> 3) as u8)
+        .collect();
     Buffer::copied(&bytes)
 }
 
@@ -133,7 +135,7 @@ fn convolution(
     let output = Layout::map(height.div_ceil(stride), width.div_ceil(stride), outputs);
     let output = output.with_border(1, 1, 1, 1);
     let depth = channels / group * kernel * kernel;
-    let weights: Vec<i8> = (0..outputs * depth).map(|at| weight(at)).collect();
+    let weights: Vec<i8> = (0..outputs * depth).map(weight).collect();
     let kernel = Convolution::new(
         set,
         &ConvSpec {
@@ -207,7 +209,7 @@ fn job(set: KernelSet, layer: &Layer) -> Job {
         Fully([height, width, channels, outputs]) => {
             let input = Layout::map(height, width, channels);
             let count = height * width * channels * outputs;
-            let weights: Vec<i8> = (0..count).map(|at| weight(at)).collect();
+            let weights: Vec<i8> = (0..count).map(weight).collect();
             let spec = FullySpec {
                 input,
                 weights: &weights,
