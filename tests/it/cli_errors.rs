@@ -1,7 +1,7 @@
 //! Bad input through the command line: the message names the file and what is wrong with it, the exit code is the
 //! promised one, and nothing half-written is left.
 
-use crate::tiny_model;
+use crate::{int8_models, tiny_model};
 use facemark::{frame::Frame, picture};
 use std::{
     collections::BTreeMap,
@@ -155,6 +155,7 @@ fn write_bad_sets(desk: &Desk) {
 
 /// Model files that cannot be used, beside the good ones.
 fn write_bad_models(desk: &Desk) {
+    desk.write("int8_scale.onnx", &int8_models::with_scale_zero());
     let model = tiny_model::landmarks();
     desk.write("cut.onnx", &model[..model.len() / 2]);
     desk.write("empty.onnx", b"");
@@ -240,6 +241,15 @@ fn models_that_cannot_be_used_are_named() {
             with(
                 "run --input set --json out.jsonl --model foreign.onnx --detector detector.onnx",
                 &["foreign.onnx"],
+            ),
+            with(
+                "bench landmarks.onnx --kernels turbo",
+                &["--kernels", "turbo", "portable"],
+            ),
+            with("bench landmarks.onnx --threads 0", &["--threads", "1..=16"]),
+            with(
+                "inspect int8_scale.onnx",
+                &["int8_scale.onnx", "QLinearAdd", "positive"],
             ),
         ],
     );

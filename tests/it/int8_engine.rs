@@ -4,7 +4,7 @@
 use crate::{
     fixtures::root,
     int8_bundle::{difference, run},
-    int8_models::{landmark_model, random_model},
+    int8_models::{landmark_model, landmark_model_with, random_model},
 };
 use facemark::{
     engine::{Engine, EngineOptions, Inspection, KernelSet, RawModel, RawTensor},
@@ -34,8 +34,8 @@ pub(crate) fn released_int8() -> Vec<PathBuf> {
 #[test]
 fn a_crops_bytes_give_what_its_float_image_gives() {
     let (_folder, path) = written(&landmark_model().encode_to_vec());
-    let paths: Vec<PathBuf> = released_int8().into_iter().chain([path]).collect();
-    for path in paths {
+    let (_other_folder, mixed) = written(&landmark_model_with(true).encode_to_vec());
+    for path in released_int8().into_iter().chain([path, mixed]) {
         for kernels in KernelSet::available() {
             let options = EngineOptions {
                 kernels: Some(kernels),
@@ -161,6 +161,21 @@ fn no_convolution_of_an_int8_network_runs_in_float() {
         );
         assert!((inspection.mmac * 1e6 - in_kernels as f64).abs() < 1.0);
     }
+}
+
+#[test]
+fn a_float_operator_between_int8_ones_leaves_two_int8_regions() {
+    let (_folder, path) = written(&landmark_model_with(true).encode_to_vec());
+    let inspection = Inspection::of(&path, &EngineOptions::default()).expect("loads");
+    let kinds: Vec<bool> = inspection.nodes.iter().map(|node| node.integer).collect();
+    let changes = kinds.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert_eq!(changes, 2, "{kinds:?}");
+    let convolutions = inspection
+        .nodes
+        .iter()
+        .filter(|node| node.kernel.contains("conv"));
+    assert!(convolutions.clone().count() > 0);
+    assert!(convolutions.clone().all(|node| node.integer));
 }
 
 #[test]

@@ -144,6 +144,11 @@ pub(crate) fn random_model(seed: u64, small: bool) -> RandomModel {
 /// A landmark network of the scheme nose1 with one of most operators: convolutions dense, depthwise and pointwise, a
 /// residual addition, pooling, enlargement, concatenation and a matrix with f32 output.
 pub(crate) fn landmark_model() -> ModelProto {
+    landmark_model_with(false)
+}
+
+/// [`landmark_model`], with a float operator in the middle when there is to be an `island`.
+pub(crate) fn landmark_model_with(island: bool) -> ModelProto {
     let card = ModelCard {
         name: "int8-test".to_owned(),
         task: Task::Landmarks {
@@ -179,7 +184,10 @@ pub(crate) fn landmark_model() -> ModelProto {
         of,
     };
     let first = builder.conv_to(&image, 13, 1, Some(of));
-    let deep = builder.conv_to(&first, 13, 13, Some(of));
+    let mut deep = builder.conv_to(&first, 13, 13, Some(of));
+    if island {
+        deep = builder.float_island(&deep);
+    }
     let sum = builder.residual(&deep, std::slice::from_ref(&deep), true);
     let pooled = builder.max_pool(&sum);
     let joined = builder.concat(&pooled, std::slice::from_ref(&pooled), true);
@@ -203,6 +211,21 @@ pub(crate) fn landmark_model() -> ModelProto {
         metadata_props: entries_from_map(&card.to_metadata()),
         ..decode_model(&encode(builder.graph)).expect("a model")
     }
+}
+
+/// The file of [`landmark_model`] with 0 for the scale of an addition's result.
+pub(crate) fn with_scale_zero() -> Vec<u8> {
+    let mut model = landmark_model();
+    let graph = model.graph.as_mut().expect("a graph");
+    let mut nodes = graph.node.iter();
+    let add = nodes.find(|node| node.op_type.as_deref() == Some("QLinearAdd"));
+    let scale = &add.expect("an addition").input[6];
+    for constant in &mut graph.initializer {
+        if constant.name.as_ref() == Some(scale) {
+            constant.raw_data = Some(vec![0; 4]);
+        }
+    }
+    model.encode_to_vec()
 }
 
 /// The file of a graph with the operator sets of the int8 form.
