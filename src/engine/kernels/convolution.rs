@@ -216,7 +216,9 @@ impl Convolution {
             Some(instance) if is_depthwise && spec.input.channel_stride.is_multiple_of(LANES) => {
                 let whole = channels / instance.bytes * instance.bytes;
                 let (narrow, wide) = match instance.narrow {
-                    Some(narrow) if channels - whole <= narrow.bytes => (narrow, whole),
+                    Some(narrow) if LANES < channels && channels - whole <= narrow.bytes => {
+                        (narrow, whole)
+                    }
                     _ => (instance, channels),
                 };
                 let parts = [(instance, 0..wide), (narrow, wide..channels)]

@@ -170,20 +170,23 @@ pub(super) struct DepthwiseWeights {
 }
 
 impl DepthwiseWeights {
-    /// Packs `channels` of a convolution for vectors of `vector` bytes, a multiple of 16.
+    /// Packs `channels` of a convolution for vectors of `vector` bytes, a multiple of 16. When each 16 bytes of a vector are
+    /// another pixel (`pixels`), the 16 channels are repeated.
     pub(super) fn new(
         spec: &ConvSpec<'_>,
         epilogue: &Epilogue,
         channels: Range<usize>,
         vector: usize,
+        pixels: bool,
     ) -> Self {
+        let lanes = || order(vector).map(|lane| if pixels { lane % LANES } else { lane });
         let (height, width) = spec.kernel;
         let quads = height.div_ceil(4);
         let mut bytes = Vec::new();
         let (mut start, mut multipliers) = (Vec::new(), Vec::new());
         for first in channels.clone().step_by(vector) {
             for (kx, quad) in (0..width).flat_map(|kx| (0..quads).map(move |quad| (kx, quad))) {
-                for channel in order(vector).map(|within| first + within) {
+                for channel in lanes().map(|within| first + within) {
                     bytes.extend((4 * quad..4 * quad + 4).map(|ky| {
                         let exists = channels.contains(&channel) && ky < height;
                         let at = (channel * height + ky) * width + kx;
@@ -191,7 +194,7 @@ impl DepthwiseWeights {
                     }));
                 }
             }
-            for channel in order(vector).map(|within| first + within) {
+            for channel in lanes().map(|within| first + within) {
                 start.push(epilogue.start.get(channel).copied().unwrap_or(0));
                 multipliers.push(epilogue.multipliers.get(channel).copied().unwrap_or(0.0));
             }

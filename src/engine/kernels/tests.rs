@@ -188,7 +188,8 @@ impl ConvCase {
         let (group, channels, outputs) = match kind {
             Kind::Image => (1, random.one_of(&[1, 3]), random.within(1..70)),
             Kind::Depthwise => {
-                let channels = random.within(1..131);
+                let most = random.one_of(&[17, 131]);
+                let channels = random.within(1..most);
                 (channels, channels, channels)
             }
             Kind::Grouped => {

@@ -20,6 +20,8 @@ const ADDED: u8 = 2;
 #[derive(Clone, Debug)]
 pub(in crate::engine::kernels) struct Depthwise {
     weights: DepthwiseWeights,
+    /// Whether each 16 bytes of a vector are another pixel.
+    has_pixels: bool,
 }
 
 impl Depthwise {
@@ -29,9 +31,20 @@ impl Depthwise {
         epilogue: &Epilogue,
         channels: Range<usize>,
     ) -> Self {
+        let has_pixels = Self::has_pixels::<V>(spec);
         Self {
-            weights: DepthwiseWeights::new(spec, epilogue, channels, V::BYTES),
+            weights: DepthwiseWeights::new(spec, epilogue, channels, V::BYTES, has_pixels),
+            has_pixels,
         }
+    }
+
+    /// Whether vectors are filled with pixels of 16 channels that lie one after the other.
+    fn has_pixels<V: Vector>(spec: &ConvSpec<'_>) -> bool {
+        spec.kernel == (3, 3)
+            && matches!(spec.stride.1, 1 | 2)
+            && spec.input.channel_stride == 16
+            && spec.output.channel_stride == 16
+            && spec.output.width >= V::BYTES / 16
     }
 
     /// Computes the channels of rows, as [`super::super::Convolution::run`] after its checks.
@@ -82,7 +95,12 @@ impl Depthwise {
                 output_row_bytes: geometry.output.row_bytes(),
                 rows: rows.end - rows.start,
                 width: geometry.output.width,
-                channels: end - channel,
+                channels: if self.has_pixels {
+                    V::BYTES
+                } else {
+                    end - channel
+                },
+                has_pixels: self.has_pixels,
             };
             match (&epilogue.residual, epilogue.zero) {
                 (Some(_), _) => job.run::<V, ADDED>(geometry.kernel),
@@ -117,12 +135,15 @@ struct Job<'a> {
     width: usize,
     /// How many are left to write, a multiple of 16; may be more than a vector has.
     channels: usize,
+    has_pixels: bool,
 }
 
 impl Job<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector, const FINISH: u8>(self, kernel: (usize, usize)) {
         match (kernel, self.strides.1) {
+            ((3, 3), 1) if self.has_pixels => self.pixels::<V, 1, FINISH>(),
+            ((3, 3), 2) if self.has_pixels => self.pixels::<V, 2, FINISH>(),
             ((3, 3), 1) => self.three_by_three::<V, 1, FINISH>(),
             ((3, 3), 2) => self.three_by_three::<V, 2, FINISH>(),
             _ => self.any::<V, FINISH>(kernel),
@@ -179,6 +200,51 @@ impl Job<'_> {
                     }
                     next = next.wrapping_add(2 * row.pixel_bytes);
                 }
+            }
+            y += 1;
+        }
+    }
+
+    /// 3 x 3 with as many pixels of 16 channels at a time as a vector holds; the last ones of a row may be computed twice.
+    #[inline(always)]
+    unsafe fn pixels<V: Vector, const STRIDE: usize, const FINISH: u8>(self) {
+        let mut weights = [[V::zero().weights(); 4]; 3];
+        for column in 0..3 {
+            for part in 0..4 {
+                let at = (column * 4 + part) * V::BYTES;
+                weights[column][part] = V::load(self.weights.add(at)).weights();
+            }
+        }
+        let finish = Finish::<V, FINISH>::new(&self);
+        let mut y = 0;
+        while y < self.rows {
+            let row = self.at_row(y);
+            let mut x = 0;
+            while x < row.width {
+                let first = x.min(row.width - V::BYTES / 16);
+                let window = row.input.add(first * STRIDE * 16);
+                let mut sums = [V::zero(); 4];
+                for part in 0..4 {
+                    sums[part] = V::load(row.start.add(part * V::BYTES));
+                }
+                for column in 0..3 {
+                    let top = window.add(column * 16);
+                    let mut rows = [V::zero(); 3];
+                    for ky in 0..3 {
+                        let from = top.add(ky * row.row_bytes);
+                        rows[ky] = V::load(from);
+                        if STRIDE == 2 {
+                            // Reads a pixel beyond the last window, which the slack allows.
+                            rows[ky] = rows[ky].even_lanes(V::load(from.add(V::BYTES)));
+                        }
+                    }
+                    let inputs = interleave(rows[0], rows[1], rows[2], rows[2]);
+                    for part in 0..4 {
+                        sums[part] = sums[part].dot(inputs[part], weights[column][part]);
+                    }
+                }
+                finish.store(&row, sums, first);
+                x += V::BYTES / 16;
             }
             y += 1;
         }

@@ -49,6 +49,8 @@ pub(in crate::engine::kernels) trait Vector: Copy {
     /// The first four words of each lane, interleaved with those of `other`.
     unsafe fn interleave_words_low(self, other: Self) -> Self;
     unsafe fn interleave_words_high(self, other: Self) -> Self;
+    /// The even lanes of `self`, then those of `other`.
+    unsafe fn even_lanes(self, other: Self) -> Self;
     unsafe fn max_bytes(self, other: Self) -> Self;
     unsafe fn add_integers(self, other: Self) -> Self;
     unsafe fn add_words_saturating(self, other: Self) -> Self;

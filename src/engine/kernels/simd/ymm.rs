@@ -225,6 +225,11 @@ impl<D: Dot> Vector for Ymm<D> {
     }
 
     #[inline(always)]
+    unsafe fn even_lanes(self, other: Self) -> Self {
+        Self::of(_mm256_permute2x128_si256::<0x20>(self.0, other.0))
+    }
+
+    #[inline(always)]
     unsafe fn max_bytes(self, other: Self) -> Self {
         Self::of(_mm256_max_epu8(self.0, other.0))
     }

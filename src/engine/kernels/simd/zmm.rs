@@ -99,6 +99,11 @@ impl Vector for Zmm {
     }
 
     #[inline(always)]
+    unsafe fn even_lanes(self, other: Self) -> Self {
+        Self(_mm512_shuffle_i64x2::<0b10_00_10_00>(self.0, other.0))
+    }
+
+    #[inline(always)]
     unsafe fn max_bytes(self, other: Self) -> Self {
         Self(_mm512_max_epu8(self.0, other.0))
     }
