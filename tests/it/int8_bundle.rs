@@ -2,10 +2,9 @@
 //! Runtime does not run. `tests/references/int8/cases.json` is written by the parity test with `FACEMARK_INT8_BUNDLE` set
 //! to a folder and `FACEMARK_INT8_SMALL=1`; with `FACEMARK_INT8_BUNDLE` set, the cases in that folder are checked too.
 
-use crate::{
-    fixtures::root,
-    int8_models::{CodedInput, RandomModel},
-};
+#[cfg(feature = "train")]
+use crate::int8_models::RandomModel;
+use crate::{fixtures::root, int8_models::CodedInput};
 use facemark::{
     engine::{EngineOptions, KernelSet, RawModel},
     model::Output,
@@ -36,6 +35,8 @@ struct CaseOutput {
     values: String,
 }
 
+/// What only the writer of a bundle needs: it asks ONNX Runtime.
+#[cfg(feature = "train")]
 impl Case {
     pub(crate) fn new(seed: u64, model: &RandomModel, outputs: &[Output]) -> Self {
         let outputs = outputs.iter().map(|output| CaseOutput {
@@ -58,7 +59,9 @@ impl Case {
         let outputs: usize = self.outputs.iter().map(|output| output.values.len()).sum();
         self.file.len() + self.codes.len() + outputs
     }
+}
 
+impl Case {
     fn input(&self) -> CodedInput {
         CodedInput {
             shape: self.shape.clone(),
@@ -80,6 +83,7 @@ impl Case {
     }
 }
 
+#[cfg(feature = "train")]
 fn to_hex(bytes: impl Iterator<Item = u8>) -> String {
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }

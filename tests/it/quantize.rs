@@ -289,7 +289,9 @@ fn mixed() -> (Graph, ModelCard) {
     let zero = graph.scalar(0.0);
     let sizes = graph.ints(&[1, 8]);
     let ints = |name, values: &[i64]| (name, Attribute::Ints(values.to_vec()));
-    let steps: Vec<(&str, Vec<&str>, Vec<(&str, Attribute)>, &str)> = vec![
+    /// Operator, inputs, attributes, output.
+    type Step<'a> = (&'a str, Vec<&'a str>, Vec<(&'a str, Attribute)>, &'a str);
+    let steps: Vec<Step> = vec![
         (
             "Conv",
             vec!["image", "w1"],

@@ -230,7 +230,14 @@ mod tests {
         let window = [("kernel_shape", Attribute::Ints(vec![2, 2]))];
         let by_rows = [("transB", Attribute::Int(1))];
         let gemm = ["row", "s", "z", "m", "s5", "wz5", "b5"];
-        let cases: Vec<(&str, Vec<&str>, &[(&str, Attribute)], Result<&str, &str>)> = vec![
+        /// Operator, inputs, attributes, what comes of it.
+        type Case<'a> = (
+            &'a str,
+            Vec<&'a str>,
+            &'a [(&'a str, Attribute)],
+            Result<&'a str, &'a str>,
+        );
+        let cases: Vec<Case> = vec![
             (
                 "QuantizeLinear",
                 vec!["image", "s", "z"],
