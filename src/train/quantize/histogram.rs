@@ -273,11 +273,12 @@ mod tests {
     fn an_even_distribution_is_not_clipped_and_an_outlier_is() {
         let even: Vec<f32> = uniform(200_000).map(|v| v as f32).collect();
         let outlier = [&even[..], &[3.0]].concat();
-        for method in [Method::Mse, Method::Entropy] {
+        // Clipping at t costs (t / 255)^2 / 12 a value by rounding and (3 - t)^2 once: least in all at 2.36.
+        for (method, least, most) in [(Method::Mse, 2.3, 2.4), (Method::Entropy, 0.9, 1.6)] {
             let range = histogram(&even).range(method).unwrap();
             assert!(range.max() > 0.97, "{method}: {range:?}");
             let range = histogram(&outlier).range(method).unwrap();
-            assert!((0.9..1.6).contains(&range.max()), "{method}: {range:?}");
+            assert!((least..most).contains(&range.max()), "{method}: {range:?}");
         }
     }
 
@@ -313,7 +314,11 @@ mod tests {
         // Half of the values below ln 2, one in a thousand above 6.9, the largest near 12.
         let values: Vec<f32> = uniform(200_000).map(|v| -(1.0 - v).ln() as f32).collect();
         let range = histogram(&values).range(Method::Entropy).unwrap();
-        assert!((3.0..9.5).contains(&range.max()), "{range:?}");
+        let largest = values.iter().copied().fold(0.0, f32::max);
+        assert!(
+            (3.0..0.95 * largest).contains(&range.max()),
+            "{range:?} of {largest}"
+        );
     }
 
     #[test]

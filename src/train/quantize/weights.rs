@@ -2,7 +2,7 @@
 
 use super::{
     QuantizeError,
-    grid::{WeightBits, quantize_weight, weight_scale},
+    grid::{SMALLEST_SCALE, WeightBits, quantize_weight, weight_scale},
 };
 use crate::train::graph::{Graph, Node, Tensor, TensorData};
 
@@ -120,7 +120,7 @@ fn channel_scale(weights: &[f32], bias: f32, input_scale: f32, bits: WeightBits)
         .iter()
         .fold(0.0f32, |most, weight| most.max(weight.abs()));
     let for_bias = |steps: f64| (f64::from(bias.abs()) / (f64::from(input_scale) * steps)) as f32;
-    if largest < f32::MIN_POSITIVE * f32::from(bits.largest()) {
+    if largest / f32::from(bits.largest()) < SMALLEST_SCALE {
         return match for_bias(LONE_BIAS_STEPS) {
             scale if scale >= f32::MIN_POSITIVE => scale,
             _ => 1.0,
