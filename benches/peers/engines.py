@@ -162,6 +162,8 @@ def _serve(engine, file, pipe):
                 before = time.process_time_ns()
                 served.run(argument)
                 pipe.send((time.process_time_ns() - before) / argument / 1e6)
+    except (EOFError, BrokenPipeError):
+        return  # The comparison was broken off.
     except Exception:
         pipe.send(traceback.format_exc(limit=3))
 
