@@ -377,6 +377,44 @@ fn graphs_that_do_not_hold_together_are_refused() {
     }
 }
 
+/// A small file that asks for the same weights again and again, and one whose groups hide a huge dense convolution.
+#[test]
+fn weights_without_end_are_refused() {
+    let mut shared = landmark_model();
+    let weights = constant(&mut shared, "QLinearConv", 3);
+    weights.dims = vec![13, 40_000, 1, 1];
+    weights.raw_data = Some(vec![1; 13 * 40_000]);
+    attribute(&mut shared, "QLinearConv", "kernel_shape").ints = vec![1, 1];
+    let conv = node(&mut shared, "QLinearConv").clone();
+    for copy in 0..150 {
+        let mut conv = conv.clone();
+        conv.name = Some(format!("copy {copy}"));
+        conv.output = vec![format!("copy {copy}")];
+        graph(&mut shared).node.push(conv);
+    }
+    let mut grouped = landmark_model();
+    let weights = constant(&mut grouped, "QLinearConv", 3);
+    weights.dims = vec![60_000, 2, 1, 1];
+    weights.raw_data = Some(vec![1; 120_000]);
+    let conv = node(&mut grouped, "QLinearConv");
+    conv.input.truncate(8);
+    attribute(&mut grouped, "QLinearConv", "kernel_shape").ints = vec![1, 1];
+    attribute(&mut grouped, "QLinearConv", "group").i = Some(30_000);
+    for input in [4, 5] {
+        let constant = constant(&mut grouped, "QLinearConv", input);
+        let one = constant.raw_data.take().expect("data");
+        constant.dims = vec![];
+        constant.raw_data = Some(one[..if input == 4 { 4 } else { 1 }].to_vec());
+    }
+    for model in [shared, grouped] {
+        let error = load(&model).map(|_| ()).expect_err("too large").to_string();
+        assert!(
+            error.contains("QLinearConv") && error.contains("MiB"),
+            "{error}"
+        );
+    }
+}
+
 /// Every byte of the file changed in three ways, and every cut: whatever is read runs or is refused.
 #[test]
 fn changed_bytes_never_panic() {

@@ -130,15 +130,6 @@ impl Reader<'_> {
                 weights.shape
             ));
         }
-        // Kernels for vectors see a grouped convolution as a dense one with gaps.
-        let dense = weights.values.len().checked_mul(group);
-        let is_depthwise = group_channels == 1 && outputs == group;
-        if !is_depthwise && dense.is_none_or(|dense| dense > MOST_DENSE) {
-            return Err(format!(
-                "weights of shape {:?} in {group} groups are too large",
-                weights.shape
-            ));
-        }
         group_channels
             .checked_mul(group)
             .ok_or("too many input channels")?;
@@ -529,9 +520,6 @@ impl Reader<'_> {
             .ok_or_else(|| format!("attribute {name}: {:?} is not possible", found.ints))
     }
 }
-
-/// Weights of a grouped convolution, counted as if it were dense.
-const MOST_DENSE: usize = 1 << 26;
 
 /// Largest edge of a window, stride or padding.
 const MOST_EDGE: usize = 1 << 12;

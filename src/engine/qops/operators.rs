@@ -284,6 +284,18 @@ impl Operator {
         Shape::from_edges(&edges)
     }
 
+    /// Bytes of its weights as kernels may pack them: a grouped convolution as a dense one with gaps.
+    pub(crate) fn packed_weights(&self) -> usize {
+        match self {
+            Self::Conv(conv) if conv.group_channels == 1 && conv.output_channels == conv.group => {
+                conv.weights.len()
+            }
+            Self::Conv(conv) => conv.weights.len().saturating_mul(conv.group),
+            Self::FullyConnected(dense) => dense.weights.len(),
+            _ => 0,
+        }
+    }
+
     /// Multiplications with addition that make `output`.
     pub(crate) fn multiply_adds(&self, output: &Shape) -> u64 {
         let per_value = match self {

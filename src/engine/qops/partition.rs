@@ -16,6 +16,9 @@ use tract_onnx::pb::{
     GraphProto, NodeProto, tensor_proto::DataType, type_proto::Value as TypeValue,
 };
 
+/// Bytes that the packed weights of a file may take.
+const MOST_WEIGHTS: usize = 1 << 26;
+
 /// A node inside a region. Values are numbered: first the region's inputs, then the nodes' outputs in order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RegionNode {
@@ -75,9 +78,22 @@ impl Cut {
         let mut values = Values::of(graph);
         let mut stages: BTreeMap<usize, Vec<(usize, super::onnx::Translated)>> = BTreeMap::new();
         let mut others = Vec::new();
+        let mut weights = 0usize;
         for (index, node) in graph.node.iter().enumerate() {
             if values.is_int8(node, &constants) {
                 let translated = translate(node, node_name(node), &constants)?;
+                // Nodes may share a constant, so the file's size bounds nothing.
+                weights = weights.saturating_add(translated.operator.packed_weights());
+                if weights > MOST_WEIGHTS {
+                    return Err(NodeError {
+                        operator: node.op_type.clone(),
+                        node: node_name(node).to_owned(),
+                        reason: format!(
+                            "the weights up to here need more than {} MiB",
+                            MOST_WEIGHTS >> 20
+                        ),
+                    });
+                }
                 let stage = values.int8_stage(&translated.inputs, &translated.operator);
                 values.write_int8(node, stage, translated.operator.output_element());
                 stages.entry(stage).or_default().push((index, translated));
