@@ -1,6 +1,6 @@
 //! Broken int8 files are refused when they are read, with node and reason: no panic, no memory that the file does not hold.
 
-use crate::int8_models::landmark_model;
+use crate::{fixtures::root, int8_models::landmark_model};
 use facemark::{
     engine::RawModel,
     model::ModelError,
@@ -433,4 +433,22 @@ fn changed_bytes_never_panic() {
     for end in (0..bytes.len()).step_by(7) {
         let _ = RawModel::from_bytes(&bytes[..end], Path::new("cut.onnx"));
     }
+}
+
+/// The fuzzer's seeds load; whatever it found since (`fuzz/corpus`, names of hashes) and whatever once broke the loader
+/// (`crash-*`) is loaded or refused, without a panic.
+#[test]
+fn the_fuzzers_files_are_loaded_or_refused() {
+    let folder = root().join("fuzz/corpus/load_model");
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(&folder).expect("the fuzzer's corpus") {
+        let path = entry.expect("readable").path();
+        let bytes = std::fs::read(&path).expect("readable");
+        let loaded = RawModel::from_bytes(&bytes, &path);
+        if path.extension().is_some_and(|ending| ending == "onnx") {
+            assert!(loaded.is_ok(), "{}: {:?}", path.display(), loaded.err());
+            seeds += 1;
+        }
+    }
+    assert!(seeds > 20, "{seeds} seeds in {}", folder.display());
 }
