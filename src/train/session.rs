@@ -23,7 +23,12 @@ use ort::{
     ep::{self, ExecutionProvider},
     session::{Session, builder::GraphOptimizationLevel},
 };
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::PathBuf,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+};
 
 /// Where a graph runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,6 +184,9 @@ fn try_cuda() -> Result<Result<(), String>, SessionError> {
     Ok(tried.map(drop).map_err(|error| error.to_string()))
 }
 
+/// Held while a session is opened.
+static OPENING: Mutex<()> = Mutex::new(());
+
 /// A session of ONNX Runtime for a graph on a resolved device.
 fn open(graph: &Graph, device: Device, threads: usize) -> Result<Session, SessionError> {
     let environment = library::environment()?;
@@ -199,6 +207,9 @@ fn open(graph: &Graph, device: Device, threads: usize) -> Result<Session, Sessio
         }
         builder.commit_from_memory(&graph.to_onnx())
     };
+    // ONNX Runtime keeps one list of operator domains for all sessions: two that are opened at once can both find ours
+    // missing there, and the second to add it fails.
+    let _one_at_a_time = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
     build().map_err(|error| SessionError::Graph {
         graph: graph.name.clone(),
         reason: error.to_string(),
