@@ -83,7 +83,7 @@ fn misuse_is_refused_with_operator_node_and_what_was_expected() {
             op: "Conv",
             inputs: &["image", "kernel"],
             attributes: vec![("group", Attribute::Int(3))],
-            says: &["input 1", "3 channels in 3 groups"],
+            says: &["weight", "3 channels in 3 groups"],
         },
         Misuse {
             op: "Conv",
