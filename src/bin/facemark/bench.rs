@@ -3,7 +3,7 @@
 use crate::{
     engine_arguments::EngineArguments,
     failure::Failure,
-    measure::{peak_rss_bytes, thread_cpu_secs},
+    measure::{peak_rss_bytes, process_cpu_secs},
     networks::{open_detector, open_landmarker},
     output::{or_dash, print_json, print_line},
 };
@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
 struct Stage {
     /// Time on the clock, in milliseconds a run.
     wall_ms: Percentiles,
-    /// Time on the processor, in milliseconds a run; absent where the system does not tell.
+    /// Time of the process on processors, in milliseconds a run; absent where the system does not tell.
     cpu_ms: Option<f64>,
 }
 
@@ -312,13 +312,13 @@ fn time_stage(
         work()?;
     }
     let mut wall_ms = Vec::with_capacity(iterations as usize);
-    let cpu_before = thread_cpu_secs();
+    let cpu_before = process_cpu_secs();
     for _ in 0..iterations {
         let start = Instant::now();
         work()?;
         wall_ms.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    let cpu_secs = thread_cpu_secs()
+    let cpu_secs = process_cpu_secs()
         .zip(cpu_before)
         .map(|(end, start)| end - start);
     Ok(Stage {
