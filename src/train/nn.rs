@@ -1,21 +1,20 @@
-//! Layers and architectures: forward graphs with freshly drawn weights, ready to be trained or exported.
+//! Architectures: forward graphs with freshly drawn weights, ready to be trained or exported.
 //!
 //! An architecture is a function from a name, a seed and the facts of its task to a [`Graph`] whose metadata is its
 //! model card. Batch normalisation is in inference form; the training step rewrites it.
+
+mod detector;
+mod landmarks;
+mod layers;
+
+pub use layers::{Kernel, Layers};
 
 use crate::{
     crop::{Color, Normalization},
     model::{ModelCard, Task},
     scheme::Scheme,
-    train::graph::{Attribute, Graph, GraphError, Tensor, TensorType},
+    train::graph::{Graph, GraphError},
 };
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-/// Added to the variance before its root is taken. A depthwise channel behind a ReLU is almost always 0, so its variance
-/// tends to 0 too; with the usual 1e-5 the rare picture that does excite it is then amplified some 300 times, and one face
-/// in a few hundred gets landmarks from nowhere. 1e-3 bounds the gain at 32.
-const BATCH_NORM_EPSILON: f32 = 1e-3;
 
 /// The networks that this crate can build. The name is what recipes and the command line say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,363 +116,18 @@ impl Architecture {
         let mut net = Layers::new(card, seed)?;
         match (self, &card.task) {
             (Self::LandmarksBase, Task::Landmarks { scheme, .. }) => {
-                landmarks_base(&mut net, scheme.landmark_count())?;
+                landmarks::base(&mut net, scheme.landmark_count())?;
             }
             (Self::TinyLandmarks, Task::Landmarks { scheme, .. }) => {
-                tiny_landmarks(&mut net, scheme.landmark_count())?;
+                landmarks::tiny(&mut net, scheme.landmark_count())?;
             }
-            (_, Task::FaceDetection { strides }) => detector(&mut net, self, strides)?,
+            (_, Task::FaceDetection { strides }) => detector::detector(&mut net, self, strides)?,
             (Self::FaceDetector | Self::TinyDetector, Task::Landmarks { .. }) => {
                 unreachable!("a detector's card is made by `card`, with the detection task")
             }
         }
         Ok(net.graph)
     }
-}
-
-fn landmarks_base(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
-    let x = net.conv_bn_relu("stem", "image", 16, Kernel::new(3, 2))?; // 56
-    let x = net.conv_bn_relu("stage1.reduce", &x, 32, Kernel::new(3, 2))?; // 28
-    let x = net.residual("stage1.0", &x)?;
-    let x = net.inverted_residual("stage2.0", &x, 3, 48, Kernel::new(3, 2))?; // 14
-    let x = net.inverted_residual("stage2.1", &x, 3, 48, Kernel::new(3, 1))?;
-    let x = net.inverted_residual("stage2.2", &x, 3, 48, Kernel::new(3, 1))?;
-    let x = net.inverted_residual("stage3.0", &x, 3, 96, Kernel::new(3, 2))?; // 7
-    let x = net.inverted_residual("stage3.1", &x, 3, 96, Kernel::new(3, 1))?;
-    let x = net.inverted_residual("stage3.2", &x, 3, 96, Kernel::new(3, 1))?;
-    landmark_head(net, &x, 32, landmark_count)
-}
-
-fn tiny_landmarks(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
-    let x = net.conv_bn_relu("stem", "image", 8, Kernel::new(3, 2))?;
-    let x = net.inverted_residual("stage1", &x, 2, 16, Kernel::new(3, 2))?;
-    let x = net.inverted_residual("stage2", &x, 2, 32, Kernel::new(3, 2))?;
-    landmark_head(net, &x, 8, landmark_count)
-}
-
-/// Where each landmark is: the map is squeezed to few channels but keeps its places, then one fully connected layer.
-/// Whether there is a face: a fully connected layer on the mean of the map.
-fn landmark_head(
-    net: &mut Layers,
-    x: &str,
-    squeezed: usize,
-    landmark_count: usize,
-) -> Result<(), GraphError> {
-    let places = net.conv_bn_relu("landmarks.squeeze", x, squeezed, Kernel::new(1, 1))?;
-    let landmarks = net.fully_connected("landmarks", &places, 2 * landmark_count)?;
-    let mean = net.graph.apply("GlobalAveragePool", &[x], &[])?;
-    let presence = net.fully_connected("presence", &mean, 1)?;
-    net.output(&landmarks, "landmarks")?;
-    net.output(&presence, "presence")
-}
-
-fn detector(
-    net: &mut Layers,
-    architecture: Architecture,
-    strides: &[usize],
-) -> Result<(), GraphError> {
-    let widths: &[usize] = if architecture == Architecture::FaceDetector {
-        &[48, 64, 96]
-    } else {
-        &[16, 24]
-    };
-    let stem = if architecture == Architecture::FaceDetector {
-        16
-    } else {
-        8
-    };
-    let x = net.conv_bn_relu("stem", "image", stem, Kernel::new(3, 2))?;
-    let mut x = net.separable("stage1", &x, 2 * stem, Kernel::new(3, 2))?; // stride 4
-    let mut levels = Vec::new();
-    for (level, &width) in widths.iter().enumerate() {
-        x = net.inverted_residual(
-            &format!("stage{}.0", level + 2),
-            &x,
-            3,
-            width,
-            Kernel::new(3, 2),
-        )?;
-        x = net.inverted_residual(
-            &format!("stage{}.1", level + 2),
-            &x,
-            3,
-            width,
-            Kernel::new(3, 1),
-        )?;
-        levels.push(x.clone());
-    }
-    // What the coarse level sees flows down to the finer ones.
-    for level in (0..levels.len() - 1).rev() {
-        let lateral = net.conv_bn(
-            &format!("down{level}"),
-            &levels[level + 1],
-            widths[level],
-            Kernel::new(1, 1),
-        )?;
-        let upsampled = net.upsample_twice(&lateral)?;
-        let joined = net.graph.apply("Add", &[&levels[level], &upsampled], &[])?;
-        levels[level] = net.graph.apply("Relu", &[&joined], &[])?;
-    }
-    let head_width = widths[0];
-    for (level, &stride) in levels.iter().zip(strides) {
-        let shared = net.separable(
-            &format!("head{stride}"),
-            level,
-            head_width,
-            Kernel::new(3, 1),
-        )?;
-        // A prior of 1 % keeps the many empty cells from drowning the first steps (Lin et al. 2017, section 4.1).
-        let score = net.conv_bias(&format!("score_{stride}"), &shared, 1, -(99f32.ln()))?;
-        let boxes = net.conv_bias(&format!("box_{stride}"), &shared, 4, 0.0)?;
-        net.output(&score, &format!("score_{stride}"))?;
-        net.output(&boxes, &format!("box_{stride}"))?;
-    }
-    Ok(())
-}
-
-/// A square kernel.
-#[derive(Clone, Copy, Debug)]
-pub struct Kernel {
-    size: usize,
-    stride: usize,
-}
-
-impl Kernel {
-    /// `size` x `size` taps, moved by `stride`, padded by `size / 2`.
-    pub const fn new(size: usize, stride: usize) -> Self {
-        Self { size, stride }
-    }
-}
-
-/// Adds layers to a graph; each method takes a value's name and returns its result's.
-#[derive(Debug)]
-pub struct Layers {
-    /// The graph so far.
-    pub graph: Graph,
-    rng: ChaCha8Rng,
-}
-
-impl Layers {
-    /// An empty graph with the input `image` of `card`, which becomes its metadata.
-    ///
-    /// # Errors
-    /// None for a card of [`Architecture::card`].
-    pub fn new(card: &ModelCard, seed: u64) -> Result<Self, GraphError> {
-        let mut graph = Graph::new(&card.name);
-        let shape = vec![
-            1,
-            card.color.channels(),
-            card.input_height,
-            card.input_width,
-        ];
-        graph.input("image", TensorType::f32(&shape))?;
-        graph.metadata = card.to_metadata();
-        Ok(Self {
-            graph,
-            rng: ChaCha8Rng::seed_from_u64(seed),
-        })
-    }
-
-    /// Convolution, batch normalisation, ReLU.
-    pub fn conv_bn_relu(
-        &mut self,
-        name: &str,
-        x: &str,
-        width: usize,
-        kernel: Kernel,
-    ) -> Result<String, GraphError> {
-        let normalized = self.conv_bn(name, x, width, kernel)?;
-        self.graph.apply("Relu", &[&normalized], &[])
-    }
-
-    /// Convolution and batch normalisation.
-    pub fn conv_bn(
-        &mut self,
-        name: &str,
-        x: &str,
-        width: usize,
-        kernel: Kernel,
-    ) -> Result<String, GraphError> {
-        self.grouped_conv_bn(name, x, width, kernel, 1)
-    }
-
-    /// A convolution a channel (3x3 or larger), batch normalisation, ReLU; then a pointwise one with the same.
-    pub fn separable(
-        &mut self,
-        name: &str,
-        x: &str,
-        width: usize,
-        kernel: Kernel,
-    ) -> Result<String, GraphError> {
-        let channels = self.channels(x);
-        let x =
-            self.grouped_conv_bn(&format!("{name}.depthwise"), x, channels, kernel, channels)?;
-        let x = self.graph.apply("Relu", &[&x], &[])?;
-        self.conv_bn_relu(&format!("{name}.pointwise"), &x, width, Kernel::new(1, 1))
-    }
-
-    /// x + conv(x), then ReLU: a residual block with one dense 3x3 convolution.
-    pub fn residual(&mut self, name: &str, x: &str) -> Result<String, GraphError> {
-        let channels = self.channels(x);
-        let branch = self.conv_bn(name, x, channels, Kernel::new(3, 1))?;
-        let sum = self.graph.apply("Add", &[x, &branch], &[])?;
-        self.graph.apply("Relu", &[&sum], &[])
-    }
-
-    /// Pointwise to `expansion` times the channels, depthwise, pointwise to `width` (Sandler et al. 2018); the input
-    /// is added where shape and stride allow.
-    pub fn inverted_residual(
-        &mut self,
-        name: &str,
-        x: &str,
-        expansion: usize,
-        width: usize,
-        kernel: Kernel,
-    ) -> Result<String, GraphError> {
-        let channels = self.channels(x);
-        let hidden = channels * expansion;
-        let wide = self.conv_bn_relu(&format!("{name}.expand"), x, hidden, Kernel::new(1, 1))?;
-        let wide =
-            self.grouped_conv_bn(&format!("{name}.depthwise"), &wide, hidden, kernel, hidden)?;
-        let wide = self.graph.apply("Relu", &[&wide], &[])?;
-        let narrow = self.conv_bn(&format!("{name}.project"), &wide, width, Kernel::new(1, 1))?;
-        if kernel.stride == 1 && channels == width {
-            self.graph.apply("Add", &[x, &narrow], &[])
-        } else {
-            Ok(narrow)
-        }
-    }
-
-    /// Nearest-neighbour enlargement by two.
-    pub fn upsample_twice(&mut self, x: &str) -> Result<String, GraphError> {
-        let scales = self.graph.constant_f32(&[1.0, 1.0, 2.0, 2.0], &[4]);
-        let attributes = [
-            ("mode", Attribute::Text("nearest".to_owned())),
-            (
-                "coordinate_transformation_mode",
-                Attribute::Text("asymmetric".to_owned()),
-            ),
-            ("nearest_mode", Attribute::Text("floor".to_owned())),
-        ];
-        self.graph.apply("Resize", &[x, "", &scales], &attributes)
-    }
-
-    /// A pointwise convolution with a bias that starts at `bias`, drawn small: an output layer.
-    pub fn conv_bias(
-        &mut self,
-        name: &str,
-        x: &str,
-        width: usize,
-        bias: f32,
-    ) -> Result<String, GraphError> {
-        let channels = self.channels(x);
-        let weight = self.normal(&format!("{name}.weight"), &[width, channels, 1, 1], 0.01)?;
-        let bias = self.filled(&format!("{name}.bias"), width, bias)?;
-        self.graph.apply(
-            "Conv",
-            &[x, &weight, &bias],
-            &conv_attributes(Kernel::new(1, 1), 1),
-        )
-    }
-
-    /// Flattens each sample and multiplies: weights `[width, features]`.
-    pub fn fully_connected(
-        &mut self,
-        name: &str,
-        x: &str,
-        width: usize,
-    ) -> Result<String, GraphError> {
-        let flat = self
-            .graph
-            .apply("Flatten", &[x], &[("axis", Attribute::Int(1))])?;
-        let features = self.graph.type_of(&flat).shape[1];
-        let weight = self.normal(
-            &format!("{name}.weight"),
-            &[width, features],
-            (1.0 / features as f32).sqrt(),
-        )?;
-        let bias = self.filled(&format!("{name}.bias"), width, 0.0)?;
-        self.graph.apply(
-            "Gemm",
-            &[&flat, &weight, &bias],
-            &[("transB", Attribute::Int(1))],
-        )
-    }
-
-    /// Makes `value` an output called `name`.
-    ///
-    /// # Errors
-    /// The value is unknown, or the name is taken.
-    pub fn output(&mut self, value: &str, name: &str) -> Result<(), GraphError> {
-        self.graph.rename_output(value, name)?;
-        self.graph.outputs.push(name.to_owned());
-        Ok(())
-    }
-
-    fn grouped_conv_bn(
-        &mut self,
-        name: &str,
-        x: &str,
-        width: usize,
-        kernel: Kernel,
-        groups: usize,
-    ) -> Result<String, GraphError> {
-        let channels = self.channels(x) / groups;
-        let deviation = (2.0 / (channels * kernel.size * kernel.size) as f32).sqrt();
-        let shape = [width, channels, kernel.size, kernel.size];
-        let weight = self.normal(&format!("{name}.weight"), &shape, deviation)?;
-        let x = self
-            .graph
-            .apply("Conv", &[x, &weight], &conv_attributes(kernel, groups))?;
-        let scale = self.filled(&format!("{name}.bn.scale"), width, 1.0)?;
-        let bias = self.filled(&format!("{name}.bn.bias"), width, 0.0)?;
-        let mean = self.filled(&format!("{name}.bn.mean"), width, 0.0)?;
-        let variance = self.filled(&format!("{name}.bn.variance"), width, 1.0)?;
-        let attributes = [("epsilon", Attribute::Float(BATCH_NORM_EPSILON))];
-        self.graph.apply(
-            "BatchNormalization",
-            &[&x, &scale, &bias, &mean, &variance],
-            &attributes,
-        )
-    }
-
-    fn channels(&self, value: &str) -> usize {
-        self.graph.type_of(value).shape[1]
-    }
-
-    fn filled(&mut self, name: &str, count: usize, value: f32) -> Result<String, GraphError> {
-        self.graph
-            .parameter(name, Tensor::f32(&[count], vec![value; count]))
-    }
-
-    /// Weights from a normal distribution (Box and Muller 1958).
-    fn normal(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-        deviation: f32,
-    ) -> Result<String, GraphError> {
-        let mut draw = || {
-            let (radius, angle): (f32, f32) = (self.rng.random(), self.rng.random());
-            deviation * (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f32::consts::TAU * angle).cos()
-        };
-        let values = (0..shape.iter().product()).map(|_| draw()).collect();
-        self.graph.parameter(name, Tensor::f32(shape, values))
-    }
-}
-
-fn conv_attributes(kernel: Kernel, groups: usize) -> Vec<(&'static str, Attribute)> {
-    let (size, stride, pad) = (
-        kernel.size as i64,
-        kernel.stride as i64,
-        (kernel.size / 2) as i64,
-    );
-    vec![
-        ("kernel_shape", Attribute::Ints(vec![size; 2])),
-        ("strides", Attribute::Ints(vec![stride; 2])),
-        ("pads", Attribute::Ints(vec![pad; 4])),
-        ("group", Attribute::Int(groups as i64)),
-    ]
 }
 
 #[cfg(test)]
