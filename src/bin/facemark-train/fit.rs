@@ -168,11 +168,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         report: !arguments.no_report,
         stop: stop_on_interrupt()?,
     };
+    train(start, &options).map(drop)
+}
+
+/// Trains and says how it goes.
+pub(crate) fn train(start: Start, options: &FitOptions) -> Result<Outcome, Failure> {
     let mut printer = ProgressPrinter::new();
-    let outcome = fit(start, &options, &mut |event| printer.event(event));
+    let outcome = fit(start, options, &mut |event| printer.event(event));
     printer.finish();
-    finish(&options, &outcome?);
-    Ok(())
+    let outcome = outcome?;
+    finish(options, &outcome);
+    Ok(outcome)
 }
 
 impl Arguments {
@@ -189,7 +195,7 @@ impl Arguments {
 }
 
 /// A flag that the first Ctrl-C sets; the second ends the process.
-fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+pub(crate) fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {

@@ -9,6 +9,7 @@ mod fit;
 mod logging;
 mod quantization_report;
 mod quantize;
+mod recipe;
 mod runtime;
 mod synthesize;
 
@@ -31,6 +32,7 @@ enum Command {
     Export(export::Arguments),
     QuantizationReport(quantization_report::Arguments),
     Quantize(quantize::Arguments),
+    Recipe(recipe::Arguments),
     Synthesize(synthesize::Arguments),
 }
 
@@ -49,6 +51,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Export(arguments) => export::run(&arguments),
         Command::QuantizationReport(arguments) => quantization_report::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Recipe(arguments) => recipe::run(&arguments),
         Command::Synthesize(arguments) => synthesize::run(&arguments),
     }
 }
