@@ -4,12 +4,15 @@ mod draw;
 mod order;
 
 use super::{
-    augment::{AugmentConfig, generator},
+    augment::{AugmentConfig, View, generator},
     dataset::{Dataset, Label},
+    faults::Faults,
     target::{Batch, BatchTensor, HeadTarget, write_landmarks},
 };
 use crate::{
     crop::{Color, Crop, Normalization},
+    frame::Frame,
+    geometry::Point,
     model::Task,
 };
 use draw::{FaceSpec, Sources};
@@ -48,6 +51,8 @@ pub struct LoaderConfig {
     pub negative_share: f32,
     /// Strengths of the augmentation.
     pub augment: AugmentConfig,
+    /// Mistakes made on purpose.
+    pub faults: Faults,
     /// Batch to begin with, as (epoch, index): a resumed training continues where it stopped.
     pub start: (usize, usize),
 }
@@ -69,6 +74,7 @@ impl LoaderConfig {
             normalization: Normalization::SYMMETRIC,
             negative_share: 0.1,
             augment: AugmentConfig::default(),
+            faults: Faults::default(),
             start: (0, 0),
         }
     }
@@ -98,6 +104,7 @@ pub enum LoaderError {
 #[derive(Debug)]
 pub struct Loader {
     batches_per_epoch: usize,
+    maker: Arc<Maker>,
     desk: Arc<Desk>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -155,12 +162,13 @@ impl Loader {
         };
         let mut loader = Self {
             batches_per_epoch,
+            maker: Arc::new(maker),
             desk,
             workers: Vec::new(),
         };
-        let (maker, ahead) = (Arc::new(maker), config.ahead.max(1));
+        let ahead = config.ahead.max(1);
         for index in 0..threads {
-            let (maker, desk) = (Arc::clone(&maker), Arc::clone(&loader.desk));
+            let (maker, desk) = (Arc::clone(&loader.maker), Arc::clone(&loader.desk));
             let worker = std::thread::Builder::new()
                 .name(format!("loader {index}"))
                 .spawn(move || work(&maker, &desk, ahead))
@@ -175,6 +183,18 @@ impl Loader {
     /// Batches in an epoch.
     pub fn batches_per_epoch(&self) -> usize {
         self.batches_per_epoch
+    }
+
+    /// Batch `index` of the first epoch, made now and out of turn: training does not notice.
+    pub fn batch_of_first_epoch(&self, index: usize) -> Batch {
+        let order = self.maker.order.epoch(0);
+        self.maker.make(0, index, &order)
+    }
+
+    /// Up to `count` faces of the first epoch, spread over it, as their crops are cut in training, before the crops'
+    /// bytes are changed; none for detection.
+    pub fn inspected_faces(&self, count: usize) -> Vec<InspectedFace> {
+        self.maker.inspect(count)
     }
 
     /// The next batch, waiting for it if need be. After an epoch's last batch comes the next epoch's first.
@@ -262,7 +282,23 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
+/// A face as it was labelled and as training shows it.
+#[derive(Clone, Debug)]
+pub struct InspectedFace {
+    /// The picture.
+    pub frame: Arc<Frame>,
+    /// Its labels, in the picture.
+    pub points_in_frame: Vec<Point>,
+    /// What the network sees.
+    pub crop: Crop,
+    /// What it is to answer.
+    pub points_in_crop: Vec<Point>,
+    /// The map by which the crop was filled.
+    pub view: View,
+}
+
 /// Makes any batch from its epoch and index.
+#[derive(Debug)]
 struct Maker {
     sources: Sources,
     order: Order,
@@ -275,6 +311,7 @@ struct Maker {
     normalization: Normalization,
 }
 
+#[derive(Debug)]
 enum Kind {
     Landmarks { spec: FaceSpec, negative_share: f32 },
     Detection { strides: Vec<usize> },
@@ -364,6 +401,7 @@ impl Maker {
                 dataset,
                 negatives: negatives.filter(|pictures| !pictures.examples.is_empty()),
                 augment: config.augment.clone(),
+                faults: config.faults,
             },
             order,
             kind,
@@ -374,6 +412,21 @@ impl Maker {
             color: config.color,
             normalization: config.normalization,
         })
+    }
+
+    fn inspect(&self, count: usize) -> Vec<InspectedFace> {
+        let Kind::Landmarks { spec, .. } = &self.kind else {
+            return Vec::new();
+        };
+        let order = self.order.epoch(0);
+        let count = count.min(order.len());
+        (0..count)
+            .filter_map(|step| {
+                let place = step * order.len() / count;
+                let mut generator = generator(self.seed, 0, place, DRAW);
+                self.sources.inspect(order[place], spec, &mut generator)
+            })
+            .collect()
     }
 
     fn make(&self, epoch: usize, index: usize, order: &[usize]) -> Batch {

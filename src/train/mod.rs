@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod dataset;
 pub mod evaluate;
 pub mod export;
+pub mod faults;
 pub mod fit;
 pub mod graph;
 pub mod loader;

@@ -4,6 +4,7 @@
 use super::{
     augment::AugmentConfig,
     dataset::DataSource,
+    faults::Faults,
     loss::LossKind,
     optimizer::OptimizerConfig,
     quantize::qat::QuantizationAware,
@@ -77,6 +78,9 @@ pub struct Recipe {
     pub steps_per_epoch: usize,
     /// Seed of the initial weights, of the order and of the augmentation.
     pub seed: u64,
+    /// Mistakes made on purpose: for the collapse study and for tests alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Faults>,
 }
 
 /// What is minimised: coefficients of the terms and the kind of the regression.
@@ -151,6 +155,7 @@ impl Default for Recipe {
             epochs: 40,
             steps_per_epoch: 0,
             seed: 1,
+            faults: None,
         }
     }
 }

@@ -83,7 +83,10 @@ impl Setup {
         };
         let card = ModelCard::from_metadata(&forward.metadata, &latest)?;
         check_task(&recipe, &card)?;
-        let data = Data::open(&recipe, &card)?;
+        let mut data = Data::open(&recipe, &card)?;
+        let faults = recipe.faults.unwrap_or_default();
+        faults.spoil_labels(&mut data.train);
+        faults.spoil_labels(&mut data.validation);
         let mean_shape = match &card.task {
             Task::Landmarks { scheme, .. } => MeanShape::of(&data.train, *scheme),
             Task::FaceDetection { .. } => None,
@@ -112,6 +115,7 @@ impl Setup {
                 normalization: card.normalization,
                 negative_share: recipe.negative_share,
                 augment: recipe.augment.clone(),
+                faults,
                 start: (progress.epoch, progress.step_in_epoch),
             },
         )?;

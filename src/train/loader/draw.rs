@@ -1,5 +1,6 @@
 //! One drawn example: crop, augment, label. Everything random in it depends on (seed, epoch, place in the epoch).
 
+use super::InspectedFace;
 use crate::{
     crop::{Color, Crop, CropRegion},
     frame::Frame,
@@ -10,6 +11,7 @@ use crate::{
             misplaced_view,
         },
         dataset::{Dataset, Label},
+        faults::Faults,
     },
 };
 use rand::RngExt;
@@ -20,11 +22,13 @@ use std::sync::Arc;
 const ATTEMPTS: usize = 8;
 
 /// Where drawn examples come from.
+#[derive(Debug)]
 pub(super) struct Sources {
     pub(super) dataset: Arc<Dataset>,
     /// Pictures with face boxes whose empty places show no face.
     pub(super) negatives: Option<Arc<Dataset>>,
     pub(super) augment: AugmentConfig,
+    pub(super) faults: Faults,
 }
 
 /// A crop of a face with its landmarks.
@@ -34,9 +38,19 @@ pub(super) struct DrawnFace {
     pub(super) landmarks_in_crop: Option<Vec<Point>>,
     /// Weight of the landmarks.
     pub(super) weight: f32,
+    /// Where it was taken from; `None` for an empty place.
+    origin: Option<Origin>,
+}
+
+/// The picture of a crop, its labels, and how the crop was filled.
+struct Origin {
+    frame: Arc<Frame>,
+    points_in_frame: Vec<Point>,
+    view: View,
 }
 
 /// What the landmark task fixes.
+#[derive(Debug)]
 pub(super) struct FaceSpec {
     pub(super) size: usize,
     pub(super) margin: f32,
@@ -74,9 +88,40 @@ impl Sources {
         spec: &FaceSpec,
         generator: &mut ChaCha8Rng,
     ) -> DrawnFace {
+        let mut drawn = self.cut_face(index, negative, spec, generator);
+        change_pixels(&mut drawn.crop, &self.augment, generator);
+        drawn
+    }
+
+    /// The face of example `index` before the crop's bytes are changed; `None` when its picture cannot be read.
+    pub(super) fn inspect(
+        &self,
+        index: usize,
+        spec: &FaceSpec,
+        generator: &mut ChaCha8Rng,
+    ) -> Option<InspectedFace> {
+        let drawn = self.cut_face(index, false, spec, generator);
+        let origin = drawn.origin?;
+        Some(InspectedFace {
+            frame: origin.frame,
+            points_in_frame: origin.points_in_frame,
+            crop: drawn.crop,
+            points_in_crop: drawn.landmarks_in_crop?,
+            view: origin.view,
+        })
+    }
+
+    fn cut_face(
+        &self,
+        index: usize,
+        negative: bool,
+        spec: &FaceSpec,
+        generator: &mut ChaCha8Rng,
+    ) -> DrawnFace {
         let mut crop = Crop::new(spec.size, spec.size, spec.color);
         let mut landmarks_in_crop = None;
         let mut weight = 0.0;
+        let mut origin = None;
         let empty_place = if negative && chance(generator, 0.6) {
             self.empty_place(spec, generator)
         } else {
@@ -97,19 +142,30 @@ impl Sources {
             } else {
                 landmark_view
             };
-            let view = choose(face_box, spec.margin, spec.size, &self.augment, generator);
+            let mut same_draws = generator.clone();
+            let cut = |face_box: &FaceBox, generator: &mut ChaCha8Rng| {
+                choose(face_box, spec.margin, spec.size, &self.augment, generator)
+            };
+            let view = cut(&self.faults.crop_box(index, face_box), generator);
             fill(&mut crop, &frame, &view.crop_from_frame);
             // An unreadable picture may have been replaced by one of another scheme.
             if !negative && points.len() == spec.mirror_permutation.len() {
-                landmarks_in_crop = Some(view.landmarks(points, &spec.mirror_permutation));
+                let labelled = cut(face_box, &mut same_draws);
+                let labelled = self.faults.points_view(labelled, spec.size);
+                landmarks_in_crop = Some(labelled.landmarks(points, &spec.mirror_permutation));
                 weight = self.dataset.sets[set].weight;
+                origin = Some(Origin {
+                    frame,
+                    points_in_frame: points.clone(),
+                    view,
+                });
             }
         }
-        change_pixels(&mut crop, &self.augment, generator);
         DrawnFace {
             crop,
             landmarks_in_crop,
             weight,
+            origin,
         }
     }
 
