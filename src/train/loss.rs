@@ -3,6 +3,9 @@
 use super::graph::{Graph, GraphError, TensorType};
 use serde::{Deserialize, Serialize};
 
+/// The output whose error [`LossKind::Laplace`] measures: x then y of each landmark.
+pub const LOCATIONS: &str = "landmarks";
+
 /// The distance between an output element and its target.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -24,6 +27,10 @@ pub enum LossKind {
         /// `epsilon`: how sharply it bends at 0; more than 0.
         curvature: f32,
     },
+    /// `(|dx| + |dy|) exp(-s) + 2 s`: the negative logarithm of Laplace's density, but for a constant, where `s`, the output,
+    /// is the natural logarithm of each landmark's scale (its expected error along an axis), and `(dx, dy)` is how far
+    /// the output [`LOCATIONS`] is from the target. It teaches both outputs.
+    Laplace,
     /// `-t ln p - (1 - t) ln(1 - p)` of a logit and a target in [0, 1].
     BinaryCrossEntropy,
     /// `-alpha_t |t - p|^gamma (t ln p + (1 - t) ln(1 - p))` of a logit and a target in [0, 1]; for targets 0 and 1 this
@@ -103,6 +110,19 @@ impl LossKind {
                 let line = graph.sub(&distance, &m)?;
                 graph.add(&bend, &line)
             }
+            Self::Laplace => {
+                let d = graph.sub(LOCATIONS, target)?;
+                let distance = graph.unary("Abs", &d)?;
+                let mut pairs = graph.shape(output).to_vec();
+                pairs.push(2);
+                let pairs = graph.reshape(&distance, &pairs)?;
+                let distance = graph.reduce("ReduceSum", &pairs, &[2], false)?;
+                let opposite = graph.unary("Neg", output)?;
+                let precision = graph.unary("Exp", &opposite)?;
+                let misfit = graph.mul(&distance, &precision)?;
+                let breadth = graph.scale(output, 2.0)?;
+                graph.add(&misfit, &breadth)
+            }
             Self::BinaryCrossEntropy => cross_entropy(graph, output, target),
             Self::Focal { alpha, gamma } => {
                 let entropy = cross_entropy(graph, output, target)?;
@@ -134,7 +154,7 @@ impl LossKind {
                 .then(|| format!("{name}: expected more than 0, found {value}"))
         };
         match *self {
-            Self::Mse | Self::L1 | Self::BinaryCrossEntropy => None,
+            Self::Mse | Self::L1 | Self::Laplace | Self::BinaryCrossEntropy => None,
             Self::SmoothL1 { beta } => positive("beta", beta),
             Self::Wing { width, curvature } => {
                 positive("width", width).or_else(|| positive("curvature", curvature))
@@ -161,7 +181,7 @@ fn cross_entropy(graph: &mut Graph, logit: &str, target: &str) -> Result<String,
 
 impl LossTerm {
     /// Adds the nodes of the term, `coefficient` included, and returns its scalar. Targets and weights that the graph has
-    /// no input for yet become inputs: the target of the output's shape, the weight of that shape with 1 as second axis.
+    /// no input for yet become inputs: the target of the output's shape (Laplace: of [`LOCATIONS`]'s), the weight of that shape with 1 as second axis.
     ///
     /// # Errors
     /// The graph has no such output, or the shapes do not fit.
@@ -174,7 +194,24 @@ impl LossTerm {
                     node: format!("loss {}", self.name),
                     value: self.output.clone(),
                 })?;
-        input_of(graph, &self.target, &of)?;
+        let target_type = match self.kind {
+            LossKind::Laplace => match graph.find_type(LOCATIONS) {
+                Some(locations) if locations.element_count() == 2 * of.element_count() => {
+                    locations.clone()
+                }
+                found => {
+                    return Err(GraphError::BadNode {
+                        node: format!("loss {}", self.name),
+                        operator: "Laplace".to_owned(),
+                        what: LOCATIONS.to_owned(),
+                        expected: format!("two values for each of {of}"),
+                        found: found.map_or("nothing".to_owned(), ToString::to_string),
+                    });
+                }
+            },
+            _ => of.clone(),
+        };
+        input_of(graph, &self.target, &target_type)?;
         let each = self.kind.elementwise(graph, &self.output, &self.target)?;
         let coefficient = f64::from(self.coefficient);
         let Some(weight) = &self.weight else {

@@ -19,9 +19,15 @@ use crate::{
 /// The networks that this crate can build. The name is what recipes and the command line say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
-    /// Landmarks of any scheme, 112 px crops, about 30 million multiply-adds: dense 3x3 convolutions while the maps
-    /// are large and channels few, inverted residuals (Sandler et al. 2018) after, all with ReLU.
+    /// Landmarks of any scheme, 112 px crops, about 10 million multiply-adds.
+    LandmarksSmall,
+    /// The same with about 35 million: dense 3x3 convolutions while the maps are large and channels few, inverted
+    /// residuals (Sandler et al. 2018) after, all with ReLU; each landmark is the mean of a heat map of 14 x 14 cells.
     LandmarksBase,
+    /// The same with about 100 million.
+    LandmarksLarge,
+    /// The base network with a fully connected layer instead of heat maps, for comparison.
+    LandmarksRegression,
     /// A face detector on 192x160 px with one anchor-free head at each of the strides 8, 16 and 32, joined top-down.
     FaceDetector,
     /// Landmarks, 48 px crops: small enough for tests and first tries.
@@ -53,8 +59,11 @@ impl std::str::FromStr for Architecture {
 
 impl Architecture {
     /// Every architecture.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
+        Self::LandmarksSmall,
         Self::LandmarksBase,
+        Self::LandmarksLarge,
+        Self::LandmarksRegression,
         Self::FaceDetector,
         Self::TinyLandmarks,
         Self::TinyDetector,
@@ -63,7 +72,10 @@ impl Architecture {
     /// The name in recipes.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::LandmarksSmall => "landmarks-small",
             Self::LandmarksBase => "landmarks-base",
+            Self::LandmarksLarge => "landmarks-large",
+            Self::LandmarksRegression => "landmarks-regression",
             Self::FaceDetector => "face-detector",
             Self::TinyLandmarks => "tiny-landmarks",
             Self::TinyDetector => "tiny-detector",
@@ -79,13 +91,20 @@ impl Architecture {
     /// architectures alone.
     pub fn card(self, model_name: &str, scheme: Scheme, crop_margin: f32) -> ModelCard {
         let (input_width, input_height) = match self {
-            Self::LandmarksBase => (112, 112),
+            Self::LandmarksSmall
+            | Self::LandmarksBase
+            | Self::LandmarksLarge
+            | Self::LandmarksRegression => (112, 112),
             Self::FaceDetector => (192, 160),
             Self::TinyLandmarks => (48, 48),
             Self::TinyDetector => (96, 80),
         };
         let task = match self {
-            Self::LandmarksBase | Self::TinyLandmarks => Task::Landmarks {
+            Self::LandmarksSmall
+            | Self::LandmarksBase
+            | Self::LandmarksLarge
+            | Self::LandmarksRegression
+            | Self::TinyLandmarks => Task::Landmarks {
                 scheme,
                 crop_margin,
             },
@@ -114,15 +133,21 @@ impl Architecture {
     /// The card's input does not fit the architecture (its edges are not multiples of the largest stride).
     pub fn build(self, card: &ModelCard, seed: u64) -> Result<Graph, GraphError> {
         let mut net = Layers::new(card, seed)?;
-        match (self, &card.task) {
-            (Self::LandmarksBase, Task::Landmarks { scheme, .. }) => {
-                landmarks::base(&mut net, scheme.landmark_count())?;
+        let scheme = match &card.task {
+            Task::FaceDetection { strides } => {
+                detector::detector(&mut net, self, strides)?;
+                return Ok(net.graph);
             }
-            (Self::TinyLandmarks, Task::Landmarks { scheme, .. }) => {
-                landmarks::tiny(&mut net, scheme.landmark_count())?;
-            }
-            (_, Task::FaceDetection { strides }) => detector::detector(&mut net, self, strides)?,
-            (Self::FaceDetector | Self::TinyDetector, Task::Landmarks { .. }) => {
+            Task::Landmarks { scheme, .. } => *scheme,
+        };
+        let count = scheme.landmark_count();
+        match self {
+            Self::LandmarksSmall => landmarks::by_heat_map(&mut net, landmarks::SMALL, count)?,
+            Self::LandmarksBase => landmarks::by_heat_map(&mut net, landmarks::BASE, count)?,
+            Self::LandmarksLarge => landmarks::by_heat_map(&mut net, landmarks::LARGE, count)?,
+            Self::LandmarksRegression => landmarks::by_regression(&mut net, count)?,
+            Self::TinyLandmarks => landmarks::tiny(&mut net, count)?,
+            Self::FaceDetector | Self::TinyDetector => {
                 unreachable!("a detector's card is made by `card`, with the detection task")
             }
         }

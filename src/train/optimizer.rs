@@ -1,8 +1,11 @@
 //! Optimisers as graph nodes on flat vectors: all parameters are one vector, so a whole optimiser is some twenty nodes
-//! whatever the network.
+//! whatever the network (Muon, which looks at each weight as a matrix, adds some twenty a convolution).
+
+mod muon;
 
 use super::graph::{ElementType, Graph, GraphError};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Scalar inputs of the step graph.
 const LEARNING_RATE: &str = "learning_rate";
@@ -22,6 +25,18 @@ pub enum OptimizerKind {
         /// How much of the second moment stays.
         beta2: f32,
         /// Added to the root of the second moment.
+        epsilon: f32,
+    },
+    /// Muon (Jordan et al. 2024): the momentum of each convolution's weights, seen as a matrix `[out, in * taps]`, is
+    /// replaced by the nearest matrix with equal singular values, so that no direction of a layer is learnt slower than
+    /// the others. Its length is that of AdamW's steps (Liu et al. 2025, eq. 4), so one learning rate serves both.
+    /// Depthwise weights, fully connected layers, biases and scales follow AdamW with the same first moment.
+    Muon {
+        /// How much of the first moment stays.
+        momentum: f32,
+        /// How much of AdamW's second moment stays.
+        beta2: f32,
+        /// Added to the root of AdamW's second moment.
         epsilon: f32,
     },
     /// Stochastic gradient descent with momentum, weight decay added to the gradient, as PyTorch's `SGD`.
@@ -82,6 +97,20 @@ pub(super) struct Moments {
     pub(super) second: Option<String>,
 }
 
+/// Where a parameter lies in the flat vectors.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Placed {
+    pub(super) shape: Vec<usize>,
+    pub(super) range: Range<usize>,
+}
+
+impl Placed {
+    /// Whether weight decay applies: more than one axis is longer than 1.
+    fn decays(&self) -> bool {
+        self.shape.iter().filter(|&&size| size > 1).count() > 1
+    }
+}
+
 /// What [`OptimizerConfig::emit`] leaves behind.
 #[derive(Clone, Debug)]
 pub(super) struct Updated {
@@ -93,7 +122,24 @@ pub(super) struct Updated {
 impl OptimizerConfig {
     /// Whether there is a second moment.
     pub fn has_second_moment(&self) -> bool {
-        matches!(self.optimizer, OptimizerKind::AdamW { .. })
+        self.moments_of_adam().is_some()
+    }
+
+    /// AdamW's betas and epsilon, where (parts of) the parameters follow it.
+    fn moments_of_adam(&self) -> Option<(f32, f32, f32)> {
+        match self.optimizer {
+            OptimizerKind::AdamW {
+                beta1,
+                beta2,
+                epsilon,
+            } => Some((beta1, beta2, epsilon)),
+            OptimizerKind::Muon {
+                momentum,
+                beta2,
+                epsilon,
+            } => Some((momentum, beta2, epsilon)),
+            OptimizerKind::Sgd { .. } => None,
+        }
     }
 
     /// The first setting that makes no sense, in words.
@@ -112,6 +158,13 @@ impl OptimizerConfig {
                 beta2,
                 epsilon,
             } => fraction("beta1", beta1)
+                .or_else(|| fraction("beta2", beta2))
+                .or_else(|| positive("epsilon", epsilon)),
+            OptimizerKind::Muon {
+                momentum,
+                beta2,
+                epsilon,
+            } => fraction("momentum", momentum)
                 .or_else(|| fraction("beta2", beta2))
                 .or_else(|| positive("epsilon", epsilon)),
             OptimizerKind::Sgd { momentum, .. } => fraction("momentum", momentum),
@@ -145,7 +198,7 @@ impl OptimizerConfig {
     /// The scalar inputs of step `step` (from 0), by name.
     pub(super) fn scalars(&self, step: u64, learning_rate: f32) -> Vec<(&'static str, f32)> {
         let mut scalars = vec![(LEARNING_RATE, learning_rate)];
-        if let OptimizerKind::AdamW { beta1, beta2, .. } = self.optimizer {
+        if let Some((beta1, beta2, _)) = self.moments_of_adam() {
             let left = |beta: f32| 1.0 - f64::from(beta).powf((step + 1) as f64);
             scalars.push((MOMENT1_CORRECTION, (1.0 / left(beta1)) as f32));
             scalars.push((MOMENT2_CORRECTION, (1.0 / left(beta2).sqrt()) as f32));
@@ -186,14 +239,14 @@ impl OptimizerConfig {
         graph.add(ranges, &change)
     }
 
-    /// Adds the clipping and the update. `decaying` has 1 for parameters that decay, else 0.
+    /// Adds the clipping and the update of `parameters`, in which `placed` lie one after another.
     pub(super) fn emit(
         &self,
         graph: &mut Graph,
         parameters: &str,
         gradient: &str,
         moments: &Moments,
-        decaying: &[f32],
+        placed: &[Placed],
     ) -> Result<Updated, GraphError> {
         let squares = graph.reduce("ReduceSumSquare", gradient, &[], false)?;
         let gradient_norm = graph.unary("Sqrt", &squares)?;
@@ -210,20 +263,27 @@ impl OptimizerConfig {
             }
         };
         let rate = scalar_input(graph, LEARNING_RATE)?;
-        let decay: Vec<f32> = decaying.iter().map(|d| d * self.weight_decay).collect();
-        let decay = (decay.iter().any(|&d| d != 0.0))
-            .then(|| graph.constant_f32(&decay, &[decaying.len()]));
+        let decay: Vec<f32> = placed
+            .iter()
+            .flat_map(|parameter| {
+                let decay = if parameter.decays() {
+                    self.weight_decay
+                } else {
+                    0.0
+                };
+                std::iter::repeat_n(decay, parameter.range.len())
+            })
+            .collect();
+        let decay =
+            (decay.iter().any(|&d| d != 0.0)).then(|| graph.constant_f32(&decay, &[decay.len()]));
         let decayed = match &decay {
             Some(decay) => Some(graph.mul(parameters, decay)?),
             None => None,
         };
         let (direction, moments) = match self.optimizer {
-            OptimizerKind::AdamW {
-                beta1,
-                beta2,
-                epsilon,
-            } => {
-                let second = moments.second.as_deref().expect("AdamW has two moments");
+            OptimizerKind::AdamW { .. } | OptimizerKind::Muon { .. } => {
+                let (beta1, beta2, epsilon) = self.moments_of_adam().expect("both have them");
+                let second = moments.second.as_deref().expect("both have two moments");
                 let first = average(graph, &moments.first, &gradient, beta1)?;
                 let square = graph.mul(&gradient, &gradient)?;
                 let second = average(graph, second, &square, beta2)?;
@@ -234,6 +294,11 @@ impl OptimizerConfig {
                 let root = graph.offset(&root, f64::from(epsilon))?;
                 let corrected = graph.mul(&first, &correction1)?;
                 let mut direction = graph.div(&corrected, &root)?;
+                if matches!(self.optimizer, OptimizerKind::Muon { .. }) {
+                    // Nesterov's look-ahead, as in the authors' code.
+                    let ahead = average(graph, &gradient, &first, 1.0 - beta1)?;
+                    direction = muon::in_place_of_adam(graph, &direction, &ahead, placed)?;
+                }
                 if let Some(decayed) = &decayed {
                     direction = graph.add(&direction, decayed)?;
                 }

@@ -37,7 +37,7 @@ pub struct Recipe {
     pub name: String,
     /// What the model is trained on and under which terms, in a sentence, for the model card.
     pub training_data: String,
-    /// Architecture by name: `landmarks-base`, `face-detector`, or the small `tiny-landmarks` and `tiny-detector`.
+    /// Architecture by name: `landmarks-small`, `landmarks-base`, `landmarks-large`, `face-detector`, or the tiny `tiny-landmarks` and `tiny-detector`.
     pub architecture: String,
     /// Start from the weights AND the graph of this ONNX file instead of from `architecture`; any supported forward
     /// graph with our metadata.
@@ -93,6 +93,8 @@ pub struct LossConfig {
     pub landmarks_coefficient: f32,
     /// Factor of the presence logit's binary cross-entropy; 0 leaves the output untrained.
     pub presence_coefficient: f32,
+    /// Factor of the Laplace likelihood of the `uncertainty` output; 0 leaves the output untrained.
+    pub uncertainty_coefficient: f32,
     /// Loss of the detector's boxes, in cells and natural logarithms.
     pub boxes: LossKind,
     /// Its factor.
@@ -114,6 +116,7 @@ impl Default for LossConfig {
             },
             landmarks_coefficient: 10.0,
             presence_coefficient: 0.2,
+            uncertainty_coefficient: 0.02,
             boxes: LossKind::SmoothL1 { beta: 0.1 },
             boxes_coefficient: 1.0,
             scores: LossKind::Focal {
@@ -310,6 +313,11 @@ impl Recipe {
                 "presence",
                 LossKind::BinaryCrossEntropy,
                 self.loss.presence_coefficient,
+            ),
+            (
+                "uncertainty",
+                LossKind::Laplace,
+                self.loss.uncertainty_coefficient,
             ),
         ] {
             if !factor(coefficient) {

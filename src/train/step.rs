@@ -14,7 +14,7 @@ use super::{
         ElementType, Graph, GraphError, Node, Tensor, TensorType, operators::in_stock_operators,
     },
     loss::LossTerm,
-    optimizer::{Moments, OptimizerConfig},
+    optimizer::{Moments, OptimizerConfig, Placed},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -196,15 +196,14 @@ impl TrainingStep {
                 false => None,
             },
         };
-        let decaying: Vec<f32> = parameters
+        let placed: Vec<Placed> = parameters
             .iter()
-            .flat_map(|slot| {
-                let long_axes = slot.shape.iter().filter(|&&size| size > 1).count();
-                let decays = if long_axes > 1 { 1.0 } else { 0.0 };
-                std::iter::repeat_n(decays, slot.range.len())
+            .map(|slot| Placed {
+                shape: slot.shape.clone(),
+                range: slot.range.clone(),
             })
             .collect();
-        let updated = optimizer.emit(&mut graph, &state, &gradient, &moments, &decaying)?;
+        let updated = optimizer.emit(&mut graph, &state, &gradient, &moments, &placed)?;
 
         let mut running = Vec::new();
         let mut end = 0;

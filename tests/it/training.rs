@@ -16,6 +16,7 @@ use std::path::Path;
 #[derive(Deserialize)]
 struct References {
     losses: Vec<LossReference>,
+    laplace: LaplaceReference,
     trainings: Vec<TrainingReference>,
 }
 
@@ -25,6 +26,13 @@ struct LossReference {
     weighted: bool,
     value: f32,
     gradient: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct LaplaceReference {
+    value: f32,
+    points_gradient: Vec<f32>,
+    log_scale_gradient: Vec<f32>,
 }
 
 #[derive(Deserialize)]
@@ -107,6 +115,47 @@ fn losses_and_their_gradients_equal_pytorch() {
         assert!(value <= 1e-5, "{what}: loss differs by {value}");
         let gradient = apart(&found[&gradients[0]].1, &case.gradient);
         assert!(gradient <= 1e-5, "{what}: gradient differs by {gradient}");
+    }
+}
+
+#[test]
+fn the_likelihood_of_points_and_their_scales_equals_pytorch() {
+    const ROWS: usize = 5;
+    const COLUMNS: usize = 6;
+    let reference = references().laplace;
+    let mut graph = Graph::new("loss");
+    let (points, scales) = ([ROWS, COLUMNS], [ROWS, COLUMNS / 2]);
+    for (name, shape) in [("landmarks", points), ("uncertainty", scales)] {
+        graph.input(name, TensorType::f32(&shape)).expect("input");
+    }
+    let term = LossTerm {
+        name: "uncertainty".to_owned(),
+        kind: LossKind::Laplace,
+        output: "uncertainty".to_owned(),
+        target: "target".to_owned(),
+        weight: Some("weight".to_owned()),
+        coefficient: 3.0,
+    };
+    let loss = term.emit(&mut graph).expect("loss");
+    let wrt = ["landmarks".to_owned(), "uncertainty".to_owned()];
+    let gradients = autodiff::gradients(&mut graph, &loss, &wrt, Backend::Cpu).expect("gradient");
+    graph.outputs = [&[loss.clone()], gradients.as_slice()].concat();
+    let found = ForwardSession::new(&graph, Device::Cpu, 1)
+        .expect("session")
+        .run(&[
+            ("landmarks", &points, &wave(ROWS * COLUMNS, 0.3, 1.0)),
+            ("uncertainty", &scales, &wave(ROWS * COLUMNS / 2, 0.7, 1.0)),
+            ("target", &points, &wave(ROWS * COLUMNS, 1.1, 1.5)),
+            ("weight", &[ROWS, 1], &[0.0, 1.0, 0.5, 2.0, 0.0]),
+        ])
+        .expect("run");
+    for (what, value, expected) in [
+        ("loss", &loss, &vec![reference.value]),
+        ("points", &gradients[0], &reference.points_gradient),
+        ("scales", &gradients[1], &reference.log_scale_gradient),
+    ] {
+        let apart = apart(&found[value].1, expected);
+        assert!(apart <= 1e-5, "{what} differs by {apart}");
     }
 }
 
@@ -269,6 +318,14 @@ fn config(name: &str) -> (OptimizerConfig, f32) {
     };
     match name {
         "adamw" => (adamw, 0.01),
+        "muon" => {
+            let optimizer = OptimizerKind::Muon {
+                momentum: 0.95,
+                beta2: 0.99,
+                epsilon: 1e-8,
+            };
+            (OptimizerConfig { optimizer, ..adamw }, 0.01)
+        }
         "sgd" => (sgd(false, 0.8), 0.05),
         "nesterov" => (sgd(true, 100.0), 0.05),
         other => panic!("no such training: {other}"),

@@ -83,6 +83,23 @@ def losses():
     return cases
 
 
+def laplace():
+    """Laplace's negative log-likelihood of points whose log scale the network says, as a weighted mean."""
+    points = wave(ROWS * COLUMNS, 0.3, 1.0).reshape(ROWS, COLUMNS).requires_grad_(True)
+    log_scale = wave(ROWS * COLUMNS // 2, 0.7, 1.0).reshape(ROWS, COLUMNS // 2).requires_grad_(True)
+    target = wave(ROWS * COLUMNS, 1.1, 1.5).reshape(ROWS, COLUMNS)
+    weight = torch.tensor([0.0, 1.0, 0.5, 2.0, 0.0]).reshape(ROWS, 1)
+    distance = (points - target).abs().reshape(ROWS, COLUMNS // 2, 2).sum(dim=2)
+    value = distance * (-log_scale).exp() + 2 * log_scale
+    total = 3.0 * (value * weight).sum() / (weight.sum() * COLUMNS / 2)
+    total.backward()
+    return {
+        "value": total.item(),
+        "points_gradient": points.grad.flatten().tolist(),
+        "log_scale_gradient": log_scale.grad.flatten().tolist(),
+    }
+
+
 # --- ten steps ----------------------------------------------------------------------------------------------------
 
 BATCH, SIZE, OUTPUTS, STEPS = 4, 13, 6, 10
@@ -133,6 +150,48 @@ def running_in_order(net):
 
 def flat(tensors):
     return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+class Muon(torch.optim.Optimizer):
+    """Jordan et al. 2024 for convolutions that mix channels, with the step length of Liu et al. 2025; AdamW for the rest."""
+
+    def __init__(self, decaying, others, lr, decay, momentum, beta2, eps):
+        matrices = [p for p in decaying if p.dim() == 4 and p.shape[1] > 1]
+        rest = [p for p in decaying if all(p is not m for m in matrices)]
+        self.adam = torch.optim.AdamW(
+            [{"params": rest, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
+            lr=lr, betas=(momentum, beta2), eps=eps,
+        )
+        super().__init__(matrices, dict(lr=lr, decay=decay, momentum=momentum))
+
+    @staticmethod
+    def orthogonal(matrix):
+        a, b, c = 3.4445, -4.7750, 2.0315
+        x = matrix.double()
+        x = x / (x.norm() + 1e-7)
+        if stands := x.shape[0] > x.shape[1]:
+            x = x.T
+        for _ in range(5):
+            gram = x @ x.T
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        return (x.T if stands else x).float()
+
+    def zero_grad(self):
+        super().zero_grad()
+        self.adam.zero_grad()
+
+    @torch.no_grad()
+    def step(self):
+        self.adam.step()
+        for group in self.param_groups:
+            beta = group["momentum"]
+            for p in group["params"]:
+                first = self.state[p].setdefault("first", torch.zeros_like(p))
+                first.lerp_(p.grad, 1 - beta)
+                ahead = p.grad.lerp(first, beta).reshape(p.shape[0], -1)
+                length = 0.2 * math.sqrt(max(ahead.shape))
+                direction = length * self.orthogonal(ahead).reshape(p.shape)
+                p.sub_(group["lr"] * (direction + group["decay"] * p))
 
 
 def training(name, make_optimizer, max_norm, alpha):
@@ -186,6 +245,12 @@ def main():
             alpha=0.02,
         ),
         training(
+            "muon",
+            lambda d, o: Muon(d, o, lr=0.01, decay=0.1, momentum=0.95, beta2=0.99, eps=1e-8),
+            max_norm=0.5,
+            alpha=0.02,
+        ),
+        training(
             "sgd",
             lambda d, o: torch.optim.SGD(groups(d, o, 0.01), lr=0.05, momentum=0.9),
             max_norm=0.8,
@@ -198,8 +263,8 @@ def main():
             alpha=0.02,
         ),
     ]
-    rounded = json.loads(json.dumps({"losses": losses(), "trainings": trainings}), parse_float=lambda t: float(f"{float(t):.9g}"))
-    print(json.dumps(rounded, indent=None, separators=(",", ":")).replace('},{', '},\n{').replace('"trainings"', '\n"trainings"'))
+    rounded = json.loads(json.dumps({"losses": losses(), "laplace": laplace(), "trainings": trainings}), parse_float=lambda t: float(f"{float(t):.9g}"))
+    print(json.dumps(rounded, indent=None, separators=(",", ":")).replace('},{', '},\n{').replace('"trainings"', '\n"trainings"').replace('"laplace"', '\n"laplace"'))
 
 
 main()

@@ -229,6 +229,13 @@ pub fn loss_terms(recipe: &Recipe, card: &ModelCard, forward: &Graph) -> Vec<Los
                 LossKind::BinaryCrossEntropy,
                 loss.presence_coefficient,
             ),
+            term(
+                "uncertainty".to_owned(),
+                "landmarks_target".to_owned(),
+                "landmarks_weight".to_owned(),
+                LossKind::Laplace,
+                loss.uncertainty_coefficient,
+            ),
         ],
         Task::FaceDetection { strides } => strides
             .iter()

@@ -147,14 +147,56 @@ impl Layers {
         width: usize,
         bias: f32,
     ) -> Result<String, GraphError> {
+        self.output_conv(name, x, width, bias, 0.01)
+    }
+
+    fn output_conv(
+        &mut self,
+        name: &str,
+        x: &str,
+        width: usize,
+        bias: f32,
+        deviation: f32,
+    ) -> Result<String, GraphError> {
         let channels = self.channels(x);
-        let weight = self.normal(&format!("{name}.weight"), &[width, channels, 1, 1], 0.01)?;
+        let weight = self.normal(
+            &format!("{name}.weight"),
+            &[width, channels, 1, 1],
+            deviation,
+        )?;
         let bias = self.filled(&format!("{name}.bias"), width, bias)?;
         self.graph.apply(
             "Conv",
             &[x, &weight, &bias],
             &conv_attributes(Kernel::new(1, 1), 1),
         )
+    }
+
+    /// Points `[N, 2 count]`, x then y in units of the crop with 0 in its middle: for each point a softmax over the cells
+    /// of the map `x` says where it is, and the cells' places are averaged with these weights (integral regression, Sun
+    /// et al. 2018).
+    pub fn integral(&mut self, name: &str, x: &str, count: usize) -> Result<String, GraphError> {
+        // The outermost cells stand for places this much further out, so that points may lie outside of the crop.
+        const REACH: f32 = 1.3;
+        let (channels, height, width) = {
+            let shape = self.graph.shape(x);
+            (shape[1], shape[2], shape[3])
+        };
+        let cells = height * width;
+        let deviation = (1.0 / (3 * channels) as f32).sqrt();
+        let scores = self.output_conv(name, x, count, 0.0, deviation)?;
+        let graph = &mut self.graph;
+        let batch = graph.shape(x)[0];
+        let scores = graph.reshape(&scores, &[batch, count, cells])?;
+        let weights = graph.apply("Softmax", &[&scores], &[("axis", Attribute::Int(2))])?;
+        let middle = |index: usize, size: usize| (index as f32 + 0.5) / size as f32 - 0.5;
+        let middles: Vec<f32> = (0..cells)
+            .flat_map(|cell| [middle(cell % width, width), middle(cell / width, height)])
+            .map(|place| REACH * place)
+            .collect();
+        let middles = graph.constant_f32(&middles, &[cells, 2]);
+        let points = graph.apply("MatMul", &[&weights, &middles], &[])?;
+        graph.apply("Flatten", &[&points], &[("axis", Attribute::Int(1))])
     }
 
     /// Flattens each sample and multiplies: weights `[width, features]`.
