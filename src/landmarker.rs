@@ -16,6 +16,7 @@ pub struct Landmarker<M> {
     crop_margin: f32,
     crop: Crop,
     outputs: Outputs,
+    expected_errors_px: Vec<f32>,
 }
 
 impl<M: Infer> Landmarker<M> {
@@ -41,6 +42,7 @@ impl<M: Infer> Landmarker<M> {
             crop_margin,
             crop: card.new_crop(),
             outputs: Outputs::default(),
+            expected_errors_px: Vec::new(),
             model,
         })
     }
@@ -92,6 +94,12 @@ impl<M: Infer> Landmarker<M> {
         Ok(look)
     }
 
+    /// How far off each landmark that was located last is expected to be along an axis, in pixels of the frame; empty when
+    /// the network does not say.
+    pub fn expected_errors_px(&self) -> &[f32] {
+        &self.expected_errors_px
+    }
+
     /// Replaces the content of `landmarks` by the landmarks of the face in `region`, in the frame, and gives the
     /// confidence that the region shows a face: 0 to 1, and 1 from a network without a `presence` output.
     ///
@@ -141,6 +149,11 @@ impl<M: Infer> Landmarker<M> {
             );
             frame_from_crop * point_in_crop
         }));
+        self.expected_errors_px.clear();
+        if let Some(output) = self.outputs.get("uncertainty") {
+            let errors = output.values.iter().map(|scale| scale.exp() * region.width);
+            self.expected_errors_px.extend(errors);
+        }
         let presence = self.outputs.get("presence");
         let logit = presence.and_then(|output| output.values.first());
         Ok(logit.map_or(1.0, |&logit| sigmoid(logit)))
@@ -190,6 +203,7 @@ mod tests {
         card: ModelCard,
         landmarks: Vec<f32>,
         presence: Option<f32>,
+        uncertainty: Option<[f32; 5]>,
     }
 
     impl Infer for Fixed {
@@ -201,6 +215,9 @@ mod tests {
             outputs.set("landmarks", &[1, self.landmarks.len()], &self.landmarks);
             if let Some(logit) = self.presence {
                 outputs.set("presence", &[1, 1], &[logit]);
+            }
+            if let Some(scales) = &self.uncertainty {
+                outputs.set("uncertainty", &[1, 5], scales);
             }
             Ok(())
         }
@@ -222,6 +239,7 @@ mod tests {
             },
             landmarks: landmarks.to_vec(),
             presence,
+            uncertainty: None,
         }
     }
 
@@ -238,6 +256,26 @@ mod tests {
         assert_eq!((landmarks.len(), confidence), (5, 0.5));
         assert!(landmarks[0].distance(Point::new(62.0, 61.0)) < 1e-3);
         assert!(landmarks[4].distance(Point::new(93.5, 92.5)) < 1e-3);
+    }
+
+    #[test]
+    fn uncertainty_comes_back_in_pixels_of_the_frame() {
+        let mut model = fixed(&FACE, None);
+        model.uncertainty = Some([0.1f32, 0.02, 0.03, 0.04, 0.05].map(f32::ln));
+        let mut landmarker = Landmarker::new(model).unwrap();
+        let region = landmarker.region_of_box(&FaceBox::new(50.0, 50.0, 60.0, 40.0));
+        let mut landmarks = Vec::new();
+        landmarker
+            .locate(&Frame::new(200, 150), &region, &mut landmarks)
+            .unwrap();
+        for (found, part) in landmarker
+            .expected_errors_px()
+            .iter()
+            .zip([0.1, 0.02, 0.03, 0.04, 0.05])
+        {
+            assert!((found - part * 90.0).abs() < 1e-4, "{found}");
+        }
+        assert_eq!(landmarker.expected_errors_px().len(), 5);
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub enum Task {
     ///
     /// Output `landmarks`: `[1, 2 n]`, x then y of each landmark in units of the crop's width and height with 0 in the
     /// middle: `pixel = (value + 0.5) * size - 0.5`. Output `presence` (optional): `[1, 1]`, the logit that the crop
-    /// shows a face.
+    /// shows a face. Output `uncertainty` (optional): `[1, n]`, natural logarithm of each landmark's expected absolute
+    /// error along an axis, in units of the crop's size.
     Landmarks {
         /// Landmark layout.
         scheme: Scheme,

@@ -87,6 +87,18 @@ pub fn text_scale(frame: &Frame) -> usize {
 /// Draws landmarks (in the frame) and, where the style asks for it, the scheme's contours. Points that are not finite
 /// are left out. Works with any number of points; contours whose points are missing are left out.
 pub fn draw_landmarks(frame: &mut Frame, landmarks: &[Point], scheme: Scheme, style: &Style) {
+    draw_uncertain_landmarks(frame, landmarks, &[], scheme, style);
+}
+
+/// [`draw_landmarks`], the fainter the points the further off they are expected to be: `expected_errors_px` has one value
+/// a landmark, or none at all.
+pub fn draw_uncertain_landmarks(
+    frame: &mut Frame,
+    landmarks: &[Point],
+    expected_errors_px: &[f32],
+    scheme: Scheme,
+    style: &Style,
+) {
     let Some(tight) = FaceBox::around(landmarks) else {
         return;
     };
@@ -111,13 +123,25 @@ pub fn draw_landmarks(frame: &mut Frame, landmarks: &[Point], scheme: Scheme, st
         }
     }
     let radius = 1.35 * unit;
+    let face_size = tight.width.max(tight.height);
     for (index, &landmark) in landmarks.iter().enumerate() {
-        draw_disc(frame, landmark, radius + 0.6, INK, 0.55);
-        draw_disc(frame, landmark, radius, color_of(index), 1.0);
+        let error = expected_errors_px.get(index).copied().unwrap_or(0.0);
+        let opacity = opacity_of_error(error / face_size);
+        draw_disc(frame, landmark, radius + 0.6, INK, 0.55 * opacity);
+        draw_disc(frame, landmark, radius, color_of(index), opacity);
     }
     if style.indices {
         draw_indices(frame, landmarks);
     }
+}
+
+/// Opaque up to an expected error of 2 % of the face's size, a quarter at 8 % and beyond.
+fn opacity_of_error(relative_error: f32) -> f32 {
+    const CERTAIN: f32 = 0.02;
+    const LOST: f32 = 0.08;
+    const FAINTEST: f32 = 0.25;
+    let lost = ((relative_error - CERTAIN) / (LOST - CERTAIN)).clamp(0.0, 1.0);
+    1.0 - (1.0 - FAINTEST) * lost
 }
 
 /// Writes each landmark's index beside it.

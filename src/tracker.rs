@@ -67,6 +67,9 @@ pub struct TrackedFace {
     pub landmarks: Vec<Point>,
     /// The landmark network's confidence in this frame, 0 to 1.
     pub confidence: f32,
+    /// How far off each landmark is expected to be along an axis, in pixels of the frame; empty when the network does not
+    /// say.
+    pub expected_errors_px: Vec<f32>,
     /// How the head is turned; `None` for a scheme without pose.
     pub pose: Option<Pose>,
 }
@@ -201,6 +204,9 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
         if face.confidence < self.config.keep_confidence || !is_in_frame(&track.raw, frame) {
             return Ok(false);
         }
+        let errors = self.landmarker.expected_errors_px();
+        face.expected_errors_px.clear();
+        face.expected_errors_px.extend_from_slice(errors);
         show(face, track, self.landmarker.scheme(), time_secs);
         Ok(true)
     }
@@ -273,6 +279,7 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
             score: detection.score,
             landmarks: Vec::new(),
             confidence,
+            expected_errors_px: self.landmarker.expected_errors_px().to_vec(),
             pose: None,
         };
         let mut track = Track {

@@ -24,6 +24,7 @@ mod copy;
 mod float;
 pub(super) mod float_depthwise;
 mod fully_connected;
+mod heat_map;
 mod layout;
 #[cfg(any(target_arch = "aarch64", all(target_arch = "arm", facemark_arm_neon)))]
 mod neon;
@@ -47,6 +48,7 @@ pub(crate) use self::{
     copy::{Copy, ResizeNearest},
     float::{Dequantize, QuantizePlanes},
     fully_connected::{FullyConnected, FullyOutput, FullySpec},
+    heat_map::{HeatMapMean, MOST_AXES},
     layout::{Buffer, Layout, fill_border},
     peak::peak_gmacs,
     pool::{GlobalAveragePool, MaxPool, PoolSpec},

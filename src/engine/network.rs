@@ -156,6 +156,9 @@ fn check_interface(card: &ModelCard, plan: &Plan, path: &Path) -> Result<(), Mod
             if plan.outputs.iter().any(|port| port.name == "presence") {
                 check("presence", &[1, 1])?;
             }
+            if plan.outputs.iter().any(|port| port.name == "uncertainty") {
+                check("uncertainty", &[1, scheme.landmark_count()])?;
+            }
         }
         Task::FaceDetection { strides } => {
             for stride in strides {

@@ -5,6 +5,7 @@
 //!
 //! - `onnx` translates nodes and refuses what is broken, with operator and node; `constants` reads what they refer to.
 //! - `operators` are the translated operators with the shapes they make.
+//! - `heat_map` finds float operators behind int8 scores that are one step of a program.
 //! - `partition` finds the regions; `region_op` puts one into a plan.
 //! - `lower` turns a region into a program: layouts, fusion, buffers, packed kernels; `program` runs it.
 //!
@@ -12,6 +13,7 @@
 
 mod constants;
 mod error;
+mod heat_map;
 mod lower;
 mod onnx;
 mod operators;

@@ -193,7 +193,13 @@ fn keep_faces(kept: &mut Vec<TrackedFace>, faces: &[TrackedFace]) {
     for (kept, face) in kept.iter_mut().zip(faces) {
         let mut landmarks = std::mem::take(&mut kept.landmarks);
         landmarks.clone_from(&face.landmarks);
-        *kept = TrackedFace { landmarks, ..*face };
+        let mut expected_errors_px = std::mem::take(&mut kept.expected_errors_px);
+        expected_errors_px.clone_from(&face.expected_errors_px);
+        *kept = TrackedFace {
+            landmarks,
+            expected_errors_px,
+            ..*face
+        };
     }
     for face in &faces[kept.len()..] {
         kept.push(face.clone());

@@ -54,6 +54,7 @@ impl FaceTracker for Oracle {
             score: 0.9,
             landmarks,
             confidence: 0.8,
+            expected_errors_px: Vec::new(),
             pose: None,
         }];
         Ok(&self.faces)

@@ -103,7 +103,13 @@ impl View {
                 overlay::PAPER
             };
             overlay::draw_face_box(&mut self.picture, &face.face_box, color);
-            overlay::draw_landmarks(&mut self.picture, &face.landmarks, self.scheme, &style);
+            overlay::draw_uncertain_landmarks(
+                &mut self.picture,
+                &face.landmarks,
+                &face.expected_errors_px,
+                self.scheme,
+                &style,
+            );
         }
         self.write_status(inferred);
     }
@@ -247,6 +253,11 @@ fn describe(line: &mut String, face: &TrackedFace) {
         "face {}: score {:.2}, confidence {:.2}",
         face.id, face.score, face.confidence
     );
+    let errors = &face.expected_errors_px;
+    if !errors.is_empty() {
+        let mean = errors.iter().sum::<f32>() / errors.len() as f32;
+        let _ = write!(line, ", +-{mean:.1} px");
+    }
     if let Some(pose) = face.pose {
         let _ = write!(
             line,

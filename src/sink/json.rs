@@ -85,6 +85,7 @@ mod tests {
             score: 0.5,
             landmarks: vec![Point::new(1.5, 2.0), Point::new(3.0, 4.0)],
             confidence: 0.25,
+            expected_errors_px: vec![0.5, 1.5],
             pose: Some(Pose {
                 yaw: 1.0,
                 pitch: -2.0,
@@ -108,7 +109,7 @@ mod tests {
             r#"{"frame":0,"time_secs":0.0,"faces":[],"dropped":0}"#,
             "\n",
             r#"{"frame":2,"time_secs":1.0,"faces":[{"id":7,"box":[1.0,2.0,3.0,4.0],"score":0.5,"#,
-            r#""landmarks":[[1.5,2.0],[3.0,4.0]],"confidence":0.25,"#,
+            r#""landmarks":[[1.5,2.0],[3.0,4.0]],"confidence":0.25,"expected_errors_px":[0.5,1.5],"#,
             r#""pose":{"yaw":1.0,"pitch":-2.0,"roll":3.0}}],"dropped":1}"#,
             "\n",
         );

@@ -11,6 +11,7 @@ use facemark::{
     crop::{Crop, CropRegion},
     engine::{Engine, EngineOptions, KernelSet},
     model::{Infer, ModelCard, Output, Outputs, Task},
+    onnx::decode_model,
     picture,
     train::session::{FileSession, NamedValues, load_library},
 };
@@ -147,6 +148,18 @@ fn real_crops(card: &ModelCard, count: usize) -> Option<Vec<Crop>> {
     Some(crops)
 }
 
+/// The greatest distance of the output `landmarks`.
+fn landmarks_apart(expected: &[Output], found: &[Output]) -> f32 {
+    let values = |outputs: &[Output]| -> Vec<f32> {
+        let landmarks = outputs.iter().find(|output| output.name == "landmarks");
+        landmarks.expect("landmarks").values.clone()
+    };
+    let (expected, found) = (values(expected), values(found));
+    assert_eq!(expected.len(), found.len());
+    let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
+    apart.fold(0.0, f32::max)
+}
+
 #[test]
 fn released_int8_models_give_what_onnx_runtime_gives_on_faces() {
     if !has_onnxruntime() {
@@ -161,6 +174,14 @@ fn released_int8_models_give_what_onnx_runtime_gives_on_faces() {
         };
         let file = std::fs::read(&path).expect("readable");
         let name = path.display().to_string();
+        // The mean of a heat map is float arithmetic: right to rounding, where all else is right to the bit.
+        let with_heat_maps = decode_model(&file).is_ok_and(|model| {
+            let graph = model.graph.unwrap_or_default();
+            graph
+                .node
+                .iter()
+                .any(|node| node.op_type.as_deref() == Some("Softmax"))
+        });
         let mut session =
             FileSession::new(&file, &name, 1).unwrap_or_else(|error| panic!("{error}"));
         let shape = [
@@ -189,12 +210,27 @@ fn released_int8_models_give_what_onnx_runtime_gives_on_faces() {
             };
             let mut engine = Engine::load_with(&path, &options).expect("loads");
             let mut outputs = Outputs::default();
+            let mut apart = 0f32;
             for (index, (crop, expected)) in crops.iter().zip(&expected).take(count).enumerate() {
                 engine.infer(crop, &mut outputs).expect("runs");
                 let found: Vec<Output> = outputs.iter().cloned().collect();
-                let wrong = difference(expected, &found);
+                let wrong = if with_heat_maps {
+                    let exact = |outputs: &[Output]| -> Vec<Output> {
+                        let others = outputs.iter().filter(|output| output.name != "landmarks");
+                        others.cloned().collect()
+                    };
+                    apart = apart.max(landmarks_apart(expected, &found));
+                    difference(&exact(expected), &exact(&found))
+                } else {
+                    difference(expected, &found)
+                };
                 assert_eq!(wrong, None, "{name} with {kernels}, crop {index}");
             }
+            // Sums of some 200 floats in another order.
+            assert!(
+                apart <= 2e-6,
+                "{name} with {kernels}: landmarks differ by {apart}"
+            );
             println!("{name}: {count} crops with {kernels}");
         }
     }

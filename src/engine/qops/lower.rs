@@ -14,8 +14,8 @@ use super::{
 };
 use crate::engine::kernels::{
     Add, AddSpec, ConvSpec, Convolution, Copy, Dequantize, FullyConnected, FullyOutput, FullySpec,
-    GlobalAveragePool, KernelSet, Layout, MaxPool, PoolSpec, QuantizePlanes, ResidualSpec,
-    ResizeNearest,
+    GlobalAveragePool, HeatMapMean, KernelSet, Layout, MaxPool, PoolSpec, QuantizePlanes,
+    ResidualSpec, ResizeNearest,
 };
 use std::collections::HashMap;
 
@@ -143,6 +143,7 @@ enum Kind {
     /// Another shape.
     Reorder,
     Dequantize(Quantization),
+    HeatMapMean,
     Export,
     FullyConnected,
 }
@@ -227,7 +228,7 @@ impl<'a> Lowering<'a> {
         match &node.operator {
             Operator::Quantize(quantization) => self.quantize(index, *quantization),
             // Results of the region: see `export`.
-            Operator::Dequantize(_) => {}
+            Operator::Dequantize(_) | Operator::HeatMapMean(_) => {}
             Operator::Conv(conv) => {
                 let input = self.padded_input(node.inputs[0], value, conv);
                 let map = self.new_map(value, Some(conv.output.zero));
@@ -479,6 +480,10 @@ impl<'a> Lowering<'a> {
                     let source = self.map_of(node.inputs[0]);
                     (Kind::FullyConnected, vec![index], source)
                 }
+                Operator::HeatMapMean(_) => {
+                    let source = self.canonical(node.inputs[0]);
+                    (Kind::HeatMapMean, vec![index], source)
+                }
                 _ => (Kind::Export, vec![], self.map_of(value)),
             };
             self.drafts.push(Draft {
@@ -605,7 +610,10 @@ impl<'a> Lowering<'a> {
                 };
                 Work::FullyConnected(FullyConnected::new(set, &spec))
             }
-            (Kind::Conv { .. } | Kind::FullyConnected, _) => {
+            (Kind::HeatMapMean, Some(Operator::HeatMapMean(mean))) => Work::HeatMapMean(
+                HeatMapMean::new(inputs[0], mean.scale, &mean.places, mean.axes),
+            ),
+            (Kind::Conv { .. } | Kind::FullyConnected | Kind::HeatMapMean, _) => {
                 unreachable!("a draft's first node is what its kind says")
             }
         };

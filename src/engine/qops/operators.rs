@@ -78,6 +78,21 @@ pub(crate) struct FullyConnected {
     pub(crate) output: Option<Quantization>,
 }
 
+/// The mean of heat maps of bytes: DequantizeLinear, Softmax over the cells of a map, MatMul with the cells' places.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HeatMapMean {
+    /// Of the scores.
+    pub(crate) scale: f32,
+    /// Channels of the map.
+    pub(crate) points: usize,
+    /// Cells of the map.
+    pub(crate) cells: usize,
+    /// Values of a point.
+    pub(crate) axes: usize,
+    /// `[cells, axes]`.
+    pub(crate) places: Vec<f32>,
+}
+
 /// An operator of the int8 form.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Operator {
@@ -110,6 +125,8 @@ pub(crate) enum Operator {
     /// To a given shape; 0 keeps an axis, -1 is what remains.
     Reshape(Vec<i64>),
     FullyConnected(Box<FullyConnected>),
+    /// To f32.
+    HeatMapMean(Box<HeatMapMean>),
 }
 
 /// Element types that occur in the int8 form.
@@ -204,7 +221,7 @@ impl Operator {
     /// Element type of the output.
     pub(crate) fn output_element(&self) -> Element {
         match self {
-            Self::Dequantize(_) => Element::F32,
+            Self::Dequantize(_) | Self::HeatMapMean(_) => Element::F32,
             Self::FullyConnected(dense) if dense.output.is_none() => Element::F32,
             _ => Element::U8,
         }
@@ -279,6 +296,18 @@ impl Operator {
                     ));
                 }
                 vec![1, dense.outputs]
+            }
+            Self::HeatMapMean(mean) => {
+                let (height, width, channels) = first.map()?;
+                if channels != mean.points || height * width != mean.cells {
+                    return Err(format!(
+                        "the places are for {} maps of {} cells, the input is {:?}",
+                        mean.points,
+                        mean.cells,
+                        first.edges()
+                    ));
+                }
+                vec![1, mean.points * mean.axes]
             }
         };
         Shape::from_edges(&edges)

@@ -7,6 +7,7 @@
 use super::{
     constants::Constants,
     error::NodeError,
+    heat_map,
     onnx::{is_known, translate, works_on_bytes},
     operators::{Element, Operator},
 };
@@ -79,9 +80,21 @@ impl Cut {
         let mut stages: BTreeMap<usize, Vec<(usize, super::onnx::Translated)>> = BTreeMap::new();
         let mut others = Vec::new();
         let mut weights = 0usize;
+        let mut chains = heat_map::chains(graph, &constants);
+        let absorbed: HashSet<usize> = chains
+            .values()
+            .flat_map(|chain| chain.absorbed.iter().copied())
+            .collect();
         for (index, node) in graph.node.iter().enumerate() {
-            if values.is_int8(node, &constants) {
-                let translated = translate(node, node_name(node), &constants)?;
+            if absorbed.contains(&index) {
+                continue;
+            }
+            let chain = chains.remove(&index);
+            if chain.is_some() || values.is_int8(node, &constants) {
+                let translated = match chain {
+                    Some(chain) => chain.translated,
+                    None => translate(node, node_name(node), &constants)?,
+                };
                 // Nodes may share a constant, so the file's size bounds nothing.
                 weights = weights.saturating_add(translated.operator.packed_weights());
                 if weights > MOST_WEIGHTS {
@@ -107,7 +120,7 @@ impl Cut {
             others,
         };
         for nodes in stages.into_values() {
-            cut.regions.push(region(graph, &values, nodes)?);
+            cut.regions.push(region(graph, &values, &absorbed, nodes)?);
         }
         Ok(cut)
     }
@@ -203,6 +216,7 @@ impl<'a> Values<'a> {
 fn region(
     graph: &GraphProto,
     values: &Values<'_>,
+    absorbed: &HashSet<usize>,
     nodes: Vec<(usize, super::onnx::Translated)>,
 ) -> Result<Region, NodeError> {
     let members: HashSet<usize> = nodes.iter().map(|(index, _)| *index).collect();
@@ -253,7 +267,7 @@ fn region(
         .node
         .iter()
         .enumerate()
-        .filter(|(index, _)| !members.contains(index))
+        .filter(|(index, _)| !members.contains(index) && !absorbed.contains(index))
         .flat_map(|(_, node)| node.input.iter().map(String::as_str));
     let wanted: HashSet<&str> = outside
         .chain(graph.output.iter().map(|output| output.name.as_str()))

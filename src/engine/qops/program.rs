@@ -4,8 +4,8 @@
 
 use super::reorder::{self, Reorder};
 use crate::engine::kernels::{
-    Add, Buffer, Convolution, Copy, Dequantize, FullyConnected, GlobalAveragePool, Layout,
-    MOST_PARTS, MaxPool, Pool, QuantizePlanes, ResizeNearest,
+    Add, Buffer, Convolution, Copy, Dequantize, FullyConnected, GlobalAveragePool, HeatMapMean,
+    Layout, MOST_PARTS, MaxPool, Pool, QuantizePlanes, ResizeNearest,
 };
 use std::{ops::Range, sync::Mutex};
 
@@ -48,6 +48,7 @@ pub(crate) enum Work {
     Reorder(Reorder),
     FullyConnected(FullyConnected),
     Dequantize(Dequantize),
+    HeatMapMean(HeatMapMean),
     /// Bytes in planes.
     Export(Layout),
 }
@@ -167,7 +168,10 @@ impl Step {
     /// Element type of what it makes.
     pub(crate) fn element(&self) -> &'static str {
         match (&self.place, &self.work) {
-            (Place::Output(_), Work::Dequantize(_) | Work::FullyConnected(_)) => "f32",
+            (
+                Place::Output(_),
+                Work::Dequantize(_) | Work::FullyConnected(_) | Work::HeatMapMean(_),
+            ) => "f32",
             _ => "u8",
         }
     }
@@ -190,6 +194,7 @@ impl Step {
             Work::Reorder(_) => "reorder".to_owned(),
             Work::FullyConnected(kernel) => kernel.describe(),
             Work::Dequantize(kernel) => kernel.describe(),
+            Work::HeatMapMean(kernel) => kernel.describe(),
             Work::Export(_) => "bytes out".to_owned(),
         }
     }
@@ -198,6 +203,9 @@ impl Step {
         let input = memory.read(self.inputs[0]);
         match &self.work {
             Work::Dequantize(kernel) => {
+                tensors.write_floats(output, |floats| kernel.run(input, floats));
+            }
+            Work::HeatMapMean(kernel) => {
                 tensors.write_floats(output, |floats| kernel.run(input, floats));
             }
             Work::FullyConnected(kernel) => {
@@ -262,7 +270,9 @@ impl Step {
                 }
                 kernel.run_quantized(input(0), &mut map.bytes[layout.offset(0, 0)..]);
             }
-            Work::Dequantize(_) | Work::Export(_) => unreachable!("these write no maps"),
+            Work::Dequantize(_) | Work::HeatMapMean(_) | Work::Export(_) => {
+                unreachable!("these write no maps")
+            }
         }
     }
 }

@@ -235,7 +235,9 @@ impl<'a> Flow<'a> {
         }
         match node.op.as_str() {
             "MaxPool" => node.outputs.len() == 1,
-            "Flatten" | "Reshape" => true,
+            "Flatten" => true,
+            // The engine's tensors of bytes are maps and vectors.
+            "Reshape" => matches!(self.graph.shape(&node.outputs[0]).len(), 2 | 4),
             "Concat" => node.int("axis") == Some(1),
             "Resize" => {
                 node.text("mode").unwrap_or("nearest") == "nearest"
