@@ -62,7 +62,7 @@ impl PartialEq for Graph {
 
 /// Names of constants made by [`Graph::constant`] begin so; [`Graph::parameters`] leaves them out, also after a round
 /// trip through a file.
-const CONSTANT_PREFIX: &str = "constant_";
+pub(super) const CONSTANT_PREFIX: &str = "constant_";
 
 impl Graph {
     /// An empty graph.

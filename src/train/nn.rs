@@ -19,12 +19,13 @@ use crate::{
 /// The networks that this crate can build. The name is what recipes and the command line say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
-    /// Landmarks of any scheme, 112 px crops, about 10 million multiply-adds.
-    LandmarksSmall,
-    /// The same with about 35 million: dense 3x3 convolutions while the maps are large and channels few, inverted
-    /// residuals (Sandler et al. 2018) after, all with ReLU; each landmark is the mean of a heat map of 14 x 14 cells.
+    /// Landmarks of any scheme, 112 px crops, 35 million multiply-adds: dense 3x3 convolutions while the maps are large
+    /// and channels few, inverted residuals (Sandler et al. 2018) after, all with ReLU; each landmark is the mean of a
+    /// heat map of 14 x 14 cells.
     LandmarksBase,
-    /// The same with about 100 million.
+    /// The same network on 64 px crops: 11 million.
+    LandmarksSmall,
+    /// The same network on 192 px crops: 102 million.
     LandmarksLarge,
     /// The base network with a fully connected layer instead of heat maps, for comparison.
     LandmarksRegression,
@@ -91,10 +92,9 @@ impl Architecture {
     /// architectures alone.
     pub fn card(self, model_name: &str, scheme: Scheme, crop_margin: f32) -> ModelCard {
         let (input_width, input_height) = match self {
-            Self::LandmarksSmall
-            | Self::LandmarksBase
-            | Self::LandmarksLarge
-            | Self::LandmarksRegression => (112, 112),
+            Self::LandmarksBase | Self::LandmarksRegression => (112, 112),
+            Self::LandmarksSmall => (64, 64),
+            Self::LandmarksLarge => (192, 192),
             Self::FaceDetector => (192, 160),
             Self::TinyLandmarks => (48, 48),
             Self::TinyDetector => (96, 80),
@@ -142,9 +142,9 @@ impl Architecture {
         };
         let count = scheme.landmark_count();
         match self {
-            Self::LandmarksSmall => landmarks::by_heat_map(&mut net, landmarks::SMALL, count)?,
-            Self::LandmarksBase => landmarks::by_heat_map(&mut net, landmarks::BASE, count)?,
-            Self::LandmarksLarge => landmarks::by_heat_map(&mut net, landmarks::LARGE, count)?,
+            Self::LandmarksSmall | Self::LandmarksBase | Self::LandmarksLarge => {
+                landmarks::by_heat_map(&mut net, count)?;
+            }
             Self::LandmarksRegression => landmarks::by_regression(&mut net, count)?,
             Self::TinyLandmarks => landmarks::tiny(&mut net, count)?,
             Self::FaceDetector | Self::TinyDetector => {

@@ -43,6 +43,10 @@ pub struct Recipe {
     /// graph with our metadata.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// Start from the weights of this ONNX file in the graph of `architecture`, which may have another input size; each of
+    /// the graph's weights must be there in its shape (`facemark-train export --keep-batch-norm`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
     /// Round weights and activations in training as the int8 form will (see `train::quantize::qat`): batch normalisation
     /// is folded first, so that this is for `init` with a trained model and a small learning rate.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,6 +140,7 @@ impl Default for Recipe {
             training_data: "not stated".to_owned(),
             architecture: "landmarks-base".to_owned(),
             init: None,
+            weights: None,
             quantization: None,
             scheme: Scheme::Ibug68,
             crop_margin: 1.3,

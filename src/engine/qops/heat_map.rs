@@ -36,7 +36,7 @@ pub(super) fn chains(graph: &GraphProto, constants: &Constants<'_>) -> HashMap<u
     };
     let mut found = HashMap::new();
     for index in 0..graph.node.len() {
-        let Some(indices) = follow(graph, index, &next) else {
+        let Some(indices) = follow(graph, index, next) else {
             continue;
         };
         if let Some(translated) = translated(constants, indices.map(|i| &graph.node[i])) {

@@ -9,7 +9,7 @@ use crate::{
         dataset::{DataSource, Dataset, Example, Label, OpenOptions},
         evaluate::{Cases, MeanShape},
         export::fold_batch_norm,
-        graph::Graph,
+        graph::{CONSTANT_PREFIX, Graph},
         loader::{Loader, LoaderConfig},
         loss::{LossKind, LossTerm},
         nn::Architecture,
@@ -166,7 +166,11 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
                 })?;
         let mut card = architecture.card(&recipe.name, recipe.scheme, recipe.crop_margin);
         card.training_data.clone_from(&recipe.training_data);
-        return Ok(architecture.build(&card, recipe.seed)?);
+        let mut graph = architecture.build(&card, recipe.seed)?;
+        if let Some(path) = &recipe.weights {
+            copy_weights(&mut graph, path)?;
+        }
+        return Ok(graph);
     };
     let bytes = fs::read(init).map_err(|source| crate::model::ModelError::Read {
         path: init.clone(),
@@ -178,6 +182,32 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
     card.training_data.clone_from(&recipe.training_data);
     forward.metadata.extend(card.to_metadata());
     Ok(forward)
+}
+
+/// Replaces all weights of `graph` by those of the same name in the file.
+fn copy_weights(graph: &mut Graph, path: &Path) -> Result<(), FitError> {
+    let bytes = fs::read(path).map_err(|source| crate::model::ModelError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let from = Graph::from_onnx(&bytes, path)?;
+    for (name, tensor) in &mut graph.initializers {
+        if name.starts_with(CONSTANT_PREFIX) {
+            continue;
+        }
+        match from.initializers.get(name) {
+            Some(found) if found.shape == tensor.shape => tensor.clone_from(found),
+            found => {
+                let found = found.map_or("none".to_owned(), |found| format!("{:?}", found.shape));
+                return Err(FitError::Unsuitable {
+                    field: "weights",
+                    expected: format!("{}: {name} of shape {:?}", path.display(), tensor.shape),
+                    found,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_task(recipe: &Recipe, card: &ModelCard) -> Result<(), FitError> {

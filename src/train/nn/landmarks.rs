@@ -3,63 +3,20 @@
 use super::{Kernel, Layers};
 use crate::train::graph::GraphError;
 
-/// How wide and deep a network of the family is; the maps shrink by two before each stage.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Size {
-    /// Channels of the first convolution (half the crop's size).
-    stem: usize,
-    /// Channels of the dense stage (a quarter).
-    stage1: usize,
-    /// Channels and blocks of the inverted residuals (an eighth).
-    stage2: (usize, usize),
-    /// Channels and blocks of the inverted residuals (a sixteenth).
-    stage3: (usize, usize),
-    /// Channels of the map from which the landmarks are read (an eighth).
-    places: usize,
-}
-
-/// About 10 million multiply-adds.
-pub(super) const SMALL: Size = Size {
-    stem: 8,
-    stage1: 16,
-    stage2: (32, 3),
-    stage3: (64, 3),
-    places: 32,
-};
-
-/// About 35 million multiply-adds.
-pub(super) const BASE: Size = Size {
-    stem: 16,
-    stage1: 32,
-    stage2: (48, 3),
-    stage3: (96, 3),
-    places: 64,
-};
-
-/// About 100 million multiply-adds.
-pub(super) const LARGE: Size = Size {
-    stem: 24,
-    stage1: 48,
-    stage2: (80, 4),
-    stage3: (160, 4),
-    places: 96,
-};
+/// Channels of the map from which the landmarks are read.
+const PLACES: usize = 64;
 
 /// Dense 3x3 convolutions while the maps are large and channels few, inverted residuals after; landmarks by the
-/// mean of a heat map each.
-pub(super) fn by_heat_map(
-    net: &mut Layers,
-    size: Size,
-    landmark_count: usize,
-) -> Result<(), GraphError> {
-    let (fine, coarse) = backbone(net, size)?;
+/// mean of a heat map each, of an eighth of the crop's size.
+pub(super) fn by_heat_map(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
+    let (fine, coarse) = backbone(net)?;
     // What the whole face looks like comes down to where its parts are.
-    let whole = net.conv_bn("places.whole", &coarse, size.places, Kernel::new(1, 1))?;
+    let whole = net.conv_bn("places.whole", &coarse, PLACES, Kernel::new(1, 1))?;
     let whole = net.upsample_twice(&whole)?;
-    let parts = net.conv_bn("places.parts", &fine, size.places, Kernel::new(1, 1))?;
+    let parts = net.conv_bn("places.parts", &fine, PLACES, Kernel::new(1, 1))?;
     let places = net.graph.apply("Add", &[&parts, &whole], &[])?;
     let places = net.graph.apply("Relu", &[&places], &[])?;
-    let places = net.inverted_residual("places", &places, 2, size.places, Kernel::new(3, 1))?;
+    let places = net.inverted_residual("places", &places, 2, PLACES, Kernel::new(3, 1))?;
     let landmarks = net.integral("landmarks", &places, landmark_count)?;
     net.output(&landmarks, "landmarks")?;
     let mean = net.graph.apply("GlobalAveragePool", &[&coarse], &[])?;
@@ -69,30 +26,26 @@ pub(super) fn by_heat_map(
     net.output(&uncertainty, "uncertainty")
 }
 
-/// The base network with one fully connected layer for the landmarks: what heat maps are compared with.
+/// The same network with one fully connected layer for the landmarks: what heat maps are compared with.
 pub(super) fn by_regression(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
-    let (_, coarse) = backbone(net, BASE)?;
+    let (_, coarse) = backbone(net)?;
     landmark_head(net, &coarse, 32, landmark_count)
 }
 
 /// The maps of an eighth and a sixteenth of the crop's size.
-fn backbone(net: &mut Layers, size: Size) -> Result<(String, String), GraphError> {
-    let x = net.conv_bn_relu("stem", "image", size.stem, Kernel::new(3, 2))?;
-    let x = net.conv_bn_relu("stage1.reduce", &x, size.stage1, Kernel::new(3, 2))?;
+fn backbone(net: &mut Layers) -> Result<(String, String), GraphError> {
+    let x = net.conv_bn_relu("stem", "image", 16, Kernel::new(3, 2))?;
+    let x = net.conv_bn_relu("stage1.reduce", &x, 32, Kernel::new(3, 2))?;
     let x = net.residual("stage1.0", &x)?;
-    let fine = stage(net, "stage2", &x, size.stage2)?;
-    let coarse = stage(net, "stage3", &fine, size.stage3)?;
+    let fine = stage(net, "stage2", &x, 48)?;
+    let coarse = stage(net, "stage3", &fine, 96)?;
     Ok((fine, coarse))
 }
 
-fn stage(
-    net: &mut Layers,
-    name: &str,
-    x: &str,
-    (width, blocks): (usize, usize),
-) -> Result<String, GraphError> {
+/// Three inverted residuals; the first halves the map.
+fn stage(net: &mut Layers, name: &str, x: &str, width: usize) -> Result<String, GraphError> {
     let mut x = x.to_owned();
-    for block in 0..blocks {
+    for block in 0..3 {
         let kernel = Kernel::new(3, if block == 0 { 2 } else { 1 });
         x = net.inverted_residual(&format!("{name}.{block}"), &x, 3, width, kernel)?;
     }
