@@ -3,6 +3,7 @@
 
 use crate::{
     geometry::{FaceBox, Point},
+    metrics::NormalizingLength,
     scheme::Scheme,
 };
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,10 @@ pub struct LandmarkRecord {
     /// The landmarks in the stored picture, `[x0, y0, x1, y1, ...]`.
     #[serde(with = "flat_points")]
     pub points: Vec<Point>,
+    /// What errors are divided by when the landmarks were taken out of a larger layout, which knows the eyes; `None`: what
+    /// the scheme says.
+    #[serde(skip)]
+    pub measured_by: Option<NormalizingLength>,
 }
 
 /// One picture with its faces: a line of a detection set's `annotations.jsonl`.
@@ -169,6 +174,36 @@ impl LandmarkRecord {
         }
         check_points(&self.points, self.width, self.height)?;
         check_boxes(&[self.face_box], self.width, self.height)
+    }
+
+    /// The record in `scheme`: as it is, or of a layout with a nose tip that landmark alone. `None`: it has no such
+    /// landmarks.
+    pub fn in_scheme(self, scheme: Scheme) -> Option<Self> {
+        if self.scheme == scheme {
+            return Some(self);
+        }
+        match (scheme, self.scheme.nose_tip()) {
+            (Scheme::Nose1, Some(tip)) => self.with_landmark(tip),
+            _ => None,
+        }
+    }
+
+    /// The record with the landmark `index` alone, in scheme nose1; its error stays measured by what the layout has for
+    /// that. `None`: there is no such landmark, or nothing to measure by.
+    pub fn with_landmark(self, index: usize) -> Option<Self> {
+        let measured_by = self.normalizing_length()?;
+        Some(Self {
+            points: vec![*self.points.get(index)?],
+            scheme: Scheme::Nose1,
+            measured_by: Some(measured_by),
+            ..self
+        })
+    }
+
+    /// What errors are divided by; `None` when the labels give no positive length.
+    pub fn normalizing_length(&self) -> Option<NormalizingLength> {
+        self.measured_by
+            .or_else(|| NormalizingLength::of(self.scheme, &self.points, &self.face_box))
     }
 
     /// Pixels of the source picture in one pixel of the stored one.

@@ -5,6 +5,7 @@ use crate::{
     frame::Frame,
     geometry::{Affine, FaceBox, Point},
 };
+use serde::{Deserialize, Serialize};
 
 /// An upright or turned rectangle of a frame that a network is to see.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +59,12 @@ impl CropRegion {
 
     /// The whole frame.
     pub fn whole(frame: &Frame) -> Self {
-        let (width, height) = (frame.width() as f32, frame.height() as f32);
+        Self::of_frame_size((frame.width(), frame.height()))
+    }
+
+    /// The whole of a frame of that width and height.
+    pub fn of_frame_size((width, height): (usize, usize)) -> Self {
+        let (width, height) = (width as f32, height as f32);
         Self {
             center: Point::new(0.5 * (width - 1.0), 0.5 * (height - 1.0)),
             width,
@@ -79,8 +85,40 @@ impl CropRegion {
     }
 }
 
+/// What part of a frame a landmark network sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CropRule {
+    /// The upright square around the face box, at first; then around the landmarks of the frame before.
+    AroundFace {
+        /// Side of the square over the longer edge of the face box.
+        margin: f32,
+    },
+    /// The whole frame, fitted into the input; where the face is does not matter.
+    WholeFrame,
+}
+
+impl CropRule {
+    /// The region that shows a face of a frame of `frame_size` (width, height).
+    pub fn region(&self, face_box: &FaceBox, frame_size: (usize, usize)) -> CropRegion {
+        match *self {
+            Self::AroundFace { margin } => CropRegion::around_box(face_box, margin),
+            Self::WholeFrame => CropRegion::of_frame_size(frame_size),
+        }
+    }
+
+    /// The rectangle that a network knows before it looks, in the frame: the face box, or all of the frame. Mean shapes
+    /// are in units of it.
+    pub fn known_box(&self, face_box: &FaceBox, frame_size: (usize, usize)) -> FaceBox {
+        match self {
+            Self::AroundFace { .. } => *face_box,
+            Self::WholeFrame => FaceBox::new(-0.5, -0.5, frame_size.0 as f32, frame_size.1 as f32),
+        }
+    }
+}
+
 /// Colour of an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Color {
     /// Three channels: red, green, blue.
     Rgb,
@@ -317,6 +355,12 @@ impl Normalization {
     /// -1 to 1: scale 1/128, zero point 128.
     pub const SYMMETRIC: Self = Self {
         scale: 1.0 / 128.0,
+        zero_point: 128,
+    };
+
+    /// -0.5 to 0.5: scale 1/255, zero point 128.
+    pub const HALF: Self = Self {
+        scale: 1.0 / 255.0,
         zero_point: 128,
     };
 

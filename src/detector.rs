@@ -233,7 +233,7 @@ fn suppress_overlaps(detections: &mut Vec<Detection>, overlap_threshold: f32) {
 mod tests {
     use super::*;
     use crate::{
-        crop::{Color, Normalization},
+        crop::{Color, CropRule, Normalization},
         model::ModelCard,
         scheme::Scheme,
     };
@@ -343,7 +343,7 @@ mod tests {
     fn another_task_or_other_outputs_are_refused() {
         let landmarks = fixed(Task::Landmarks {
             scheme: Scheme::Nose1,
-            crop_margin: 1.0,
+            crop: CropRule::AroundFace { margin: 1.0 },
         });
         let error = Detector::new(landmarks, DetectorConfig::default())
             .err()

@@ -1,7 +1,7 @@
 //! From a region of a frame to the landmarks of the face in it.
 
 use crate::{
-    crop::{Crop, CropRegion},
+    crop::{Crop, CropRegion, CropRule},
     detector::sigmoid,
     frame::Frame,
     geometry::{FaceBox, Point},
@@ -13,7 +13,7 @@ use crate::{
 pub struct Landmarker<M> {
     model: M,
     scheme: Scheme,
-    crop_margin: f32,
+    rule: CropRule,
     crop: Crop,
     outputs: Outputs,
     expected_errors_px: Vec<f32>,
@@ -26,11 +26,7 @@ impl<M: Infer> Landmarker<M> {
     /// The network is for something else.
     pub fn new(model: M) -> Result<Self, WrongTask> {
         let card = model.card();
-        let Task::Landmarks {
-            scheme,
-            crop_margin,
-        } = card.task
-        else {
+        let Task::Landmarks { scheme, crop: rule } = card.task else {
             return Err(WrongTask {
                 model: card.name.clone(),
                 expected: "landmarks",
@@ -39,7 +35,7 @@ impl<M: Infer> Landmarker<M> {
         };
         Ok(Self {
             scheme,
-            crop_margin,
+            rule,
             crop: card.new_crop(),
             outputs: Outputs::default(),
             expected_errors_px: Vec::new(),
@@ -57,16 +53,24 @@ impl<M: Infer> Landmarker<M> {
         self.scheme
     }
 
-    /// The upright region that the network wants to see for a face box.
-    pub fn region_of_box(&self, face_box: &FaceBox) -> CropRegion {
-        CropRegion::around_box(face_box, self.crop_margin)
+    /// The upright region that the network wants to see for a face box in a frame of `frame_size` (width, height).
+    pub fn region_of_box(&self, face_box: &FaceBox, frame_size: (usize, usize)) -> CropRegion {
+        self.rule.region(face_box, frame_size)
     }
 
-    /// The region for a face whose landmarks are roughly known, turned so that the eyes are level. `None` when the
-    /// landmarks enclose no area.
-    pub fn region_of_landmarks(&self, landmarks_in_frame: &[Point]) -> Option<CropRegion> {
+    /// The region for a face whose landmarks in a frame of `frame_size` are roughly known, turned so that the eyes are
+    /// level; of a network that sees whole frames, the frame. `None` when the landmarks enclose no area.
+    pub fn region_of_landmarks(
+        &self,
+        landmarks_in_frame: &[Point],
+        frame_size: (usize, usize),
+    ) -> Option<CropRegion> {
+        let margin = match self.rule {
+            CropRule::AroundFace { margin } => margin,
+            CropRule::WholeFrame => return Some(CropRegion::of_frame_size(frame_size)),
+        };
         let roll_rad = eye_line_roll(self.scheme, landmarks_in_frame);
-        CropRegion::around_landmarks(landmarks_in_frame, roll_rad, self.crop_margin)
+        CropRegion::around_landmarks(landmarks_in_frame, roll_rad, margin)
             .filter(|region| region.width > 0.0 && region.width.is_finite())
     }
 
@@ -81,12 +85,13 @@ impl<M: Infer> Landmarker<M> {
         face_box: &FaceBox,
         landmarks: &mut Vec<Point>,
     ) -> Result<FirstLook, InferError> {
-        let first = self.region_of_box(face_box);
+        let frame_size = (frame.width(), frame.height());
+        let first = self.region_of_box(face_box, frame_size);
         let mut look = FirstLook {
             confidence: self.locate(frame, &first, landmarks)?,
             runs: 1,
         };
-        let second = self.region_of_landmarks(landmarks);
+        let second = self.region_of_landmarks(landmarks, frame_size);
         if let Some(second) = second.filter(|second| !is_settled(&first, second)) {
             look.confidence = self.locate(frame, &second, landmarks)?;
             look.runs = 2;
@@ -229,7 +234,7 @@ mod tests {
                 name: "fixed".to_owned(),
                 task: Task::Landmarks {
                     scheme: Scheme::Mtfl5,
-                    crop_margin: 1.5,
+                    crop: CropRule::AroundFace { margin: 1.5 },
                 },
                 input_width: 64,
                 input_height: 64,
@@ -251,7 +256,7 @@ mod tests {
         let frame = Frame::new(200, 150);
         let mut landmarks = vec![Point::default(); 99];
         // A 60 x 40 box gives a 90 pixel square around (80, 70); crop units are squares of it.
-        let region = landmarker.region_of_box(&FaceBox::new(50.0, 50.0, 60.0, 40.0));
+        let region = landmarker.region_of_box(&FaceBox::new(50.0, 50.0, 60.0, 40.0), (200, 150));
         let confidence = landmarker.locate(&frame, &region, &mut landmarks).unwrap();
         assert_eq!((landmarks.len(), confidence), (5, 0.5));
         assert!(landmarks[0].distance(Point::new(62.0, 61.0)) < 1e-3);
@@ -263,7 +268,7 @@ mod tests {
         let mut model = fixed(&FACE, None);
         model.uncertainty = Some([0.1f32, 0.02, 0.03, 0.04, 0.05].map(f32::ln));
         let mut landmarker = Landmarker::new(model).unwrap();
-        let region = landmarker.region_of_box(&FaceBox::new(50.0, 50.0, 60.0, 40.0));
+        let region = landmarker.region_of_box(&FaceBox::new(50.0, 50.0, 60.0, 40.0), (200, 150));
         let mut landmarks = Vec::new();
         landmarker
             .locate(&Frame::new(200, 150), &region, &mut landmarks)
@@ -293,11 +298,39 @@ mod tests {
             landmarker.locate(&frame, &region, &mut landmarks).unwrap(),
             1.0
         );
-        let next = landmarker.region_of_landmarks(&landmarks).unwrap();
+        let next = landmarker
+            .region_of_landmarks(&landmarks, (200, 200))
+            .unwrap();
         assert!((next.roll_rad - 0.5).abs() < 1e-4);
         // The tight box is 0.4 x 0.35 of 90 pixels, so the square is 0.4 x 90 x 1.5.
         assert!((next.width - 54.0).abs() < 1e-3, "{next:?}");
-        assert_eq!(landmarker.region_of_landmarks(&[Point::default(); 5]), None);
+        let nowhere = landmarker.region_of_landmarks(&[Point::default(); 5], (200, 200));
+        assert_eq!(nowhere, None);
+    }
+
+    #[test]
+    fn a_network_of_whole_frames_sees_the_frame_whatever_is_known() {
+        let mut model = fixed(&FACE, None);
+        model.card.task = Task::Landmarks {
+            scheme: Scheme::Mtfl5,
+            crop: CropRule::WholeFrame,
+        };
+        let mut landmarker = Landmarker::new(model).unwrap();
+        let frame = Frame::new(200, 100);
+        let mut landmarks = Vec::new();
+        let somewhere = FaceBox::new(150.0, 20.0, 30.0, 30.0);
+        let look = landmarker.locate_detected(&frame, &somewhere, &mut landmarks);
+        assert_eq!(look.unwrap().runs, 1);
+        // The frame fills the input's width: a unit is 200 pixels, 0 its middle.
+        assert!(
+            landmarks[0].distance(Point::new(59.5, 29.5)) < 1e-3,
+            "{landmarks:?}"
+        );
+        let whole = CropRegion::whole(&frame);
+        assert_eq!(
+            landmarker.region_of_landmarks(&landmarks, (200, 100)),
+            Some(whole)
+        );
     }
 
     #[test]
@@ -339,7 +372,7 @@ mod tests {
         nan[3] = f32::NAN;
         for (values, word) in [(&FACE[..8], "[1, 8]"), (&nan[..], "NaN")] {
             let mut landmarker = Landmarker::new(fixed(values, None)).unwrap();
-            let region = landmarker.region_of_box(&FaceBox::new(0.0, 0.0, 9.0, 9.0));
+            let region = landmarker.region_of_box(&FaceBox::new(0.0, 0.0, 9.0, 9.0), (9, 9));
             let error = landmarker
                 .locate(&Frame::new(9, 9), &region, &mut Vec::new())
                 .unwrap_err();

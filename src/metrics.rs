@@ -8,8 +8,8 @@ pub use detection::{
     Detection, DetectionSummary, JudgedImage, Outcome, average_precision, judge_detections,
 };
 pub use landmarks::{
-    CedPoint, FAILURE_NME, FaceError, LandmarkSummary, Normalizer, PredictionSpread, auc,
-    failure_rate,
+    CedPoint, FAILURE_NME, FaceError, LandmarkSummary, Normalizer, NormalizingLength,
+    PredictionSpread, auc, failure_rate,
 };
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! What a model file says of itself (the model card in its ONNX metadata) and the seam behind which networks run.
 
 use crate::{
-    crop::{Color, Crop, Normalization},
+    crop::{Color, Crop, CropRule, Normalization},
     scheme::Scheme,
 };
 use std::{
@@ -21,8 +21,8 @@ pub enum Task {
     Landmarks {
         /// Landmark layout.
         scheme: Scheme,
-        /// Side of the square crop over the longer edge of the face box.
-        crop_margin: f32,
+        /// What part of a frame the network sees.
+        crop: CropRule,
     },
     /// Faces in a letterboxed frame, one anchor-free head a stride.
     ///
@@ -275,6 +275,8 @@ const FACE_DETECTION: &str = "face-detection";
 const NAME: &str = "facemark.name";
 const TASK: &str = "facemark.task";
 const SCHEME: &str = "facemark.scheme";
+const CROP: &str = "facemark.crop";
+const WHOLE_FRAME: &str = "whole-frame";
 const CROP_MARGIN: &str = "facemark.crop_margin";
 const STRIDES: &str = "facemark.strides";
 const INPUT_WIDTH: &str = "facemark.input_width";
@@ -302,7 +304,7 @@ impl ModelCard {
         let task = match fields.text(TASK)? {
             LANDMARKS => Task::Landmarks {
                 scheme: fields.parse(SCHEME, "a landmark scheme")?,
-                crop_margin: fields.positive(CROP_MARGIN)?,
+                crop: fields.crop()?,
             },
             FACE_DETECTION => Task::FaceDetection {
                 strides: fields.strides()?,
@@ -344,12 +346,16 @@ impl ModelCard {
         ]);
         metadata.insert(TASK.to_owned(), self.task.name().to_owned());
         match &self.task {
-            Task::Landmarks {
-                scheme,
-                crop_margin,
-            } => {
+            Task::Landmarks { scheme, crop } => {
                 metadata.insert(SCHEME.to_owned(), scheme.name().to_owned());
-                metadata.insert(CROP_MARGIN.to_owned(), crop_margin.to_string());
+                match crop {
+                    CropRule::AroundFace { margin } => {
+                        metadata.insert(CROP_MARGIN.to_owned(), margin.to_string());
+                    }
+                    CropRule::WholeFrame => {
+                        metadata.insert(CROP.to_owned(), WHOLE_FRAME.to_owned());
+                    }
+                }
             }
             Task::FaceDetection { strides } => {
                 let strides: Vec<String> = strides.iter().map(usize::to_string).collect();
@@ -417,6 +423,17 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The whole frame when the metadata says so, else a square around the face, whose margin must be there.
+    fn crop(&self) -> Result<CropRule, ModelError> {
+        match self.metadata.get(CROP).map(String::as_str) {
+            None => Ok(CropRule::AroundFace {
+                margin: self.positive(CROP_MARGIN)?,
+            }),
+            Some(WHOLE_FRAME) => Ok(CropRule::WholeFrame),
+            Some(found) => Err(self.bad(CROP, WHOLE_FRAME, found)),
+        }
+    }
+
     fn strides(&self) -> Result<Vec<usize>, ModelError> {
         const EXPECTED: &str = "ascending strides such as 8,16,32";
         let text = self.text(STRIDES)?;
@@ -449,7 +466,11 @@ mod tests {
         for task in [
             Task::Landmarks {
                 scheme: Scheme::Ibug68,
-                crop_margin: 1.3,
+                crop: CropRule::AroundFace { margin: 1.3 },
+            },
+            Task::Landmarks {
+                scheme: Scheme::Nose1,
+                crop: CropRule::WholeFrame,
             },
             Task::FaceDetection {
                 strides: vec![8, 16, 32],
@@ -467,7 +488,7 @@ mod tests {
     fn each_missing_key_is_named() {
         let full = card(Task::Landmarks {
             scheme: Scheme::Ibug68,
-            crop_margin: 1.3,
+            crop: CropRule::AroundFace { margin: 1.3 },
         })
         .to_metadata();
         for key in full.keys() {

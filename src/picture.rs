@@ -103,27 +103,59 @@ pub fn decode(bytes: &[u8]) -> Result<Frame, String> {
         .ok_or_else(|| "an incomplete picture".to_owned())
 }
 
+/// A format to encode a picture in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Exact: for drawings.
+    Png,
+    /// Small: for photographs.
+    Jpeg,
+}
+
+impl Encoding {
+    /// The name in web pages.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Jpeg => "image/jpeg",
+        }
+    }
+}
+
+/// The frame as the bytes of a picture file.
+///
+/// # Errors
+/// In the encoder's words.
+pub fn encode(frame: &Frame, encoding: Encoding) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let encoder = match encoding {
+        Encoding::Png => write_pixels(frame, PngEncoder::new(&mut bytes)),
+        Encoding::Jpeg => write_pixels(
+            frame,
+            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY),
+        ),
+    };
+    encoder.map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
 /// Writes a frame as PNG or JPEG, by the name's ending; the file appears whole or not at all.
 ///
 /// # Errors
 /// [`PictureError::UnknownFormat`] and [`PictureError::Write`].
 pub fn save(frame: &Frame, path: &Path) -> Result<(), PictureError> {
-    let mut bytes = Vec::new();
-    let encoded = match extension(path).as_deref() {
-        Some("png") => write_pixels(frame, PngEncoder::new(&mut bytes)),
-        Some("jpg" | "jpeg") => write_pixels(
-            frame,
-            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY),
-        ),
+    let encoding = match extension(path).as_deref() {
+        Some("png") => Encoding::Png,
+        Some("jpg" | "jpeg") => Encoding::Jpeg,
         _ => {
             return Err(PictureError::UnknownFormat {
                 path: path.to_owned(),
             });
         }
     };
-    encoded
+    encode(frame, encoding)
         .map_err(std::io::Error::other)
-        .and_then(|()| write_whole(path, &bytes))
+        .and_then(|bytes| write_whole(path, &bytes))
         .map_err(|source| PictureError::Write {
             path: path.to_owned(),
             source,

@@ -83,6 +83,16 @@ impl Scheme {
         }
     }
 
+    /// Index of the landmark on the tip of the nose; `None` where there is none (imm58 has the middle of the nose's base).
+    pub const fn nose_tip(self) -> Option<usize> {
+        match self {
+            Self::Ibug68 => Some(30),
+            Self::Mtfl5 => Some(2),
+            Self::Nose1 => Some(0),
+            Self::Imm58 | Self::ImmFrontal73 => None,
+        }
+    }
+
     /// Number of landmarks.
     pub const fn landmark_count(self) -> usize {
         match self {
@@ -177,10 +187,28 @@ impl Scheme {
                 &REGIONS
             }
             Self::ImmFrontal73 => {
-                const REGIONS: [Region; 1] = [Region {
-                    name: "face",
-                    ranges: &[0..73],
-                }];
+                const REGIONS: [Region; 5] = [
+                    Region {
+                        name: "jaw",
+                        ranges: &[62..73],
+                    },
+                    Region {
+                        name: "brows",
+                        ranges: &[0..16],
+                    },
+                    Region {
+                        name: "nose",
+                        ranges: &[34..46],
+                    },
+                    Region {
+                        name: "eyes",
+                        ranges: &[16..34],
+                    },
+                    Region {
+                        name: "mouth",
+                        ranges: &[46..62],
+                    },
+                ];
                 &REGIONS
             }
             Self::Mtfl5 => {
@@ -239,7 +267,21 @@ impl Scheme {
                 ];
                 &CONTOURS
             }
-            Self::ImmFrontal73 | Self::Mtfl5 | Self::Nose1 => &[],
+            Self::ImmFrontal73 => {
+                const CONTOURS: [Contour; 9] = [
+                    ring(0, 7),
+                    ring(8, 15),
+                    ring(16, 23),
+                    ring(24, 31),
+                    line(34, 44),
+                    ring(46, 55),
+                    line(56, 58),
+                    line(59, 61),
+                    line(62, 72),
+                ];
+                &CONTOURS
+            }
+            Self::Mtfl5 | Self::Nose1 => &[],
         }
     }
 }

@@ -196,7 +196,10 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
     /// Looks for face `index` where it was last; false when it is not there any more.
     fn follow(&mut self, index: usize, frame: &Frame, time_secs: f64) -> Result<bool, InferError> {
         let (face, track) = (&mut self.faces[index], &mut self.tracks[index]);
-        let Some(region) = self.landmarker.region_of_landmarks(&track.raw) else {
+        let Some(region) = self
+            .landmarker
+            .region_of_landmarks(&track.raw, (frame.width(), frame.height()))
+        else {
             return Ok(false);
         };
         self.counts.landmark_runs += 1;
@@ -340,7 +343,7 @@ fn is_in_frame(landmarks: &[Point], frame: &Frame) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        crop::{Color, Crop, Normalization},
+        crop::{Color, Crop, CropRule, Normalization},
         detector::DetectorConfig,
         geometry::Affine,
         model::{ModelCard, Outputs, Task},
@@ -481,7 +484,7 @@ mod tests {
             card: card(
                 Task::Landmarks {
                     scheme: Scheme::Mtfl5,
-                    crop_margin: 2.0,
+                    crop: CropRule::AroundFace { margin: 2.0 },
                 },
                 128,
                 128,

@@ -2,7 +2,7 @@
 
 use super::{Engine, EngineOptions, Inspection, RawModel, RawTensor};
 use crate::{
-    crop::{Color, Normalization},
+    crop::{Color, CropRule, Normalization},
     model::{Infer, InferError, ModelCard, ModelError, Outputs, Task},
     onnx::{
         AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -71,7 +71,7 @@ fn card(scheme: Scheme) -> ModelCard {
         name: "tiny".to_owned(),
         task: Task::Landmarks {
             scheme,
-            crop_margin: 1.3,
+            crop: CropRule::AroundFace { margin: 1.3 },
         },
         input_width: 8,
         input_height: 6,

@@ -95,13 +95,16 @@ pub fn evaluate_landmarks<L: Infer, D: Infer>(
                         &in_crop(landmarker, record, &predicted),
                         &in_crop(landmarker, record, &record.points),
                     );
-                    set.errors.extend(FaceError::measure(
-                        record.scheme,
-                        &predicted,
-                        &record.points,
-                        &record.face_box,
-                        record.original_scale(),
-                    ));
+                    set.errors
+                        .extend(record.normalizing_length().and_then(|length| {
+                            FaceError::measure(
+                                record.scheme,
+                                &predicted,
+                                &record.points,
+                                length,
+                                record.original_scale(),
+                            )
+                        }));
                 }
                 None => set.missed += 1,
             }
@@ -174,7 +177,8 @@ fn predict<L: Infer, D: Infer>(
     let mut landmarks = Vec::new();
     match boxes {
         FaceBoxes::Labelled => {
-            let region = landmarker.region_of_box(&record.face_box);
+            let region =
+                landmarker.region_of_box(&record.face_box, (frame.width(), frame.height()));
             landmarker.locate(frame, &region, &mut landmarks)?;
         }
         FaceBoxes::Detected(detector) => {
@@ -207,7 +211,7 @@ fn in_crop<L: Infer>(
     landmarks: &[Point],
 ) -> Vec<f32> {
     let unit_from_frame = landmarker
-        .region_of_box(&record.face_box)
+        .region_of_box(&record.face_box, (record.width, record.height))
         .crop_from_frame(1, 1);
     landmarks
         .iter()

@@ -67,7 +67,11 @@ impl LabelledFolder {
     ) -> Result<Records<LandmarkRecord>, EvaluationError> {
         let mut records = self.records(split, LandmarkRecord::from_json, |record| record.split)?;
         let found = records.records[0].scheme;
-        records.records.retain(|record| record.scheme == scheme);
+        records.records = records
+            .records
+            .into_iter()
+            .filter_map(|record| record.in_scheme(scheme))
+            .collect();
         if records.records.is_empty() {
             return Err(EvaluationError::OtherScheme {
                 path: self.annotation_path(),

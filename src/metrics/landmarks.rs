@@ -44,14 +44,28 @@ impl Normalizer {
             Self::BoxSize => "square root of the box area",
         }
     }
+}
 
-    /// The length in pixels, from the labels of a face; `None` when it is not positive.
-    pub fn length(scheme: Scheme, truth: &[Point], face_box: &FaceBox) -> Option<f64> {
-        let length = match scheme.inter_ocular_distance(truth) {
+/// The length that a face's error is divided by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormalizingLength {
+    /// What it is.
+    pub normalizer: Normalizer,
+    /// Its pixels, in the picture of the labels.
+    pub pixels: f64,
+}
+
+impl NormalizingLength {
+    /// From the labels of a face; `None` when the length is not positive.
+    pub fn of(scheme: Scheme, truth: &[Point], face_box: &FaceBox) -> Option<Self> {
+        let pixels = match scheme.inter_ocular_distance(truth) {
             Some(distance) => distance,
             None => face_box.area().sqrt(),
         };
-        (length > 0.0).then_some(f64::from(length))
+        (pixels > 0.0).then_some(Self {
+            normalizer: Normalizer::of(scheme),
+            pixels: f64::from(pixels),
+        })
     }
 }
 
@@ -60,6 +74,8 @@ impl Normalizer {
 pub struct FaceError {
     /// Normalised mean error: mean point-to-point distance over the normaliser, in percent.
     pub nme: f64,
+    /// What it is normalised by.
+    pub normalizer: Normalizer,
     /// The same over the 51 points without the jaw; ibug68 only.
     pub nme_inner51: Option<f64>,
     /// Mean of |dx| and |dy| over all coordinates, in pixels of the SOURCE picture.
@@ -72,19 +88,19 @@ impl FaceError {
     /// Compares `predicted` with `truth`, both in the same picture; `original_scale` is the source picture's pixels in
     /// one pixel of that picture ([`crate::annotation::LandmarkRecord::original_scale`]).
     ///
-    /// `None` when the number of points is not the scheme's or the normaliser is not positive.
+    /// `None` when the number of points is not the scheme's.
     pub fn measure(
         scheme: Scheme,
         predicted: &[Point],
         truth: &[Point],
-        face_box: &FaceBox,
+        length: NormalizingLength,
         original_scale: f32,
     ) -> Option<Self> {
         let count = scheme.landmark_count();
         if predicted.len() != count || truth.len() != count {
             return None;
         }
-        let percent = 100.0 / Normalizer::length(scheme, truth, face_box)?;
+        let percent = 100.0 / length.pixels;
         let distances: Vec<f64> = predicted
             .iter()
             .zip(truth)
@@ -106,6 +122,7 @@ impl FaceError {
         };
         Some(Self {
             nme: mean(&distances)? * percent,
+            normalizer: length.normalizer,
             nme_inner51: match scheme {
                 Scheme::Ibug68 => Some(mean(&distances[17..])? * percent),
                 _ => None,
@@ -192,7 +209,7 @@ pub struct LandmarkSummary {
     pub auc8: Option<f64>,
     /// Mean of |dx| and |dy| in pixels of the source pictures.
     pub mae_px: Option<f64>,
-    /// What the errors are normalised by.
+    /// What the errors (of the first face) are normalised by.
     pub normalizer: String,
     /// Mean NME in percent a region.
     pub regions: BTreeMap<String, f64>,
@@ -230,7 +247,11 @@ impl LandmarkSummary {
             fr8: failure_rate(&nmes, missed, FAILURE_NME),
             auc8: auc(&nmes, missed, FAILURE_NME),
             mae_px: mean(&absolute),
-            normalizer: Normalizer::of(scheme).name().to_owned(),
+            normalizer: errors
+                .first()
+                .map_or_else(|| Normalizer::of(scheme), |error| error.normalizer)
+                .name()
+                .to_owned(),
             regions: regions.collect(),
         }
     }
@@ -299,6 +320,10 @@ mod tests {
         );
     }
 
+    fn length(truth: &[Point]) -> NormalizingLength {
+        NormalizingLength::of(Scheme::Ibug68, truth, &FACE).expect("eyes")
+    }
+
     /// An ibug68 face whose outer eye corners are 50 pixels apart.
     fn face68() -> Vec<Point> {
         let mut points: Vec<Point> = (0..68)
@@ -319,7 +344,8 @@ mod tests {
         for point in &mut predicted[48..68] {
             point.x += 1.0; // mouth off by 1 pixel
         }
-        let error = FaceError::measure(Scheme::Ibug68, &predicted, &truth, &FACE, 2.0).expect("68");
+        let error = FaceError::measure(Scheme::Ibug68, &predicted, &truth, length(&truth), 2.0)
+            .expect("68");
         assert_close(error.nme, (17.0 * 5.0 + 20.0) / 68.0 / 50.0 * 100.0, "nme");
         let inner = error.nme_inner51.expect("ibug68");
         assert_close(inner, 20.0 / 51.0 / 50.0 * 100.0, "inner51");
@@ -340,7 +366,8 @@ mod tests {
     #[test]
     fn a_scheme_without_eyes_is_normalised_by_the_box() {
         let (truth, predicted) = ([Point::new(5.0, 5.0)], [Point::new(8.0, 9.0)]);
-        let error = FaceError::measure(Scheme::Nose1, &predicted, &truth, &FACE, 1.0).expect("one");
+        let by = NormalizingLength::of(Scheme::Nose1, &truth, &FACE).expect("a box");
+        let error = FaceError::measure(Scheme::Nose1, &predicted, &truth, by, 1.0).expect("one");
         assert_close(error.nme, 5.0 / 50.0 * 100.0, "nme");
         assert_eq!(error.nme_inner51, None);
         assert_close(error.mae_px, 3.5, "mae");
@@ -351,20 +378,18 @@ mod tests {
         let truth = face68();
         let short = &truth[..67];
         assert_eq!(
-            FaceError::measure(Scheme::Ibug68, short, &truth, &FACE, 1.0),
+            FaceError::measure(Scheme::Ibug68, short, &truth, length(&truth), 1.0),
             None
         );
         let same = vec![Point::new(1.0, 1.0); 68];
-        assert_eq!(
-            FaceError::measure(Scheme::Ibug68, &truth, &same, &FACE, 1.0),
-            None
-        );
+        assert_eq!(NormalizingLength::of(Scheme::Ibug68, &same, &FACE), None);
     }
 
     fn faces(nmes: &[f64]) -> Vec<FaceError> {
         nmes.iter()
             .map(|&nme| FaceError {
                 nme,
+                normalizer: Normalizer::OuterEyeCorners,
                 nme_inner51: Some(nme / 2.0),
                 mae_px: 3.0 * nme,
                 regions: vec![("jaw", nme + 1.0)],

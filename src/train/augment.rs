@@ -6,7 +6,7 @@ mod pixels;
 pub use pixels::change_pixels;
 
 use crate::{
-    crop::CropRegion,
+    crop::{CropRegion, CropRule},
     geometry::{Affine, FaceBox, Point},
 };
 use rand::{RngExt, SeedableRng};
@@ -218,16 +218,34 @@ impl View {
     }
 }
 
-/// The square view of a face as a detector or tracker with some error would crop it.
+/// Where a face is and what of its frame a network sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Place {
+    /// What the network sees.
+    pub rule: CropRule,
+    /// The face.
+    pub face_box: FaceBox,
+    /// Width and height of the frame.
+    pub frame_size: (usize, usize),
+}
+
+impl Place {
+    /// The region without error, and the length that shifts are measured in.
+    fn region(&self) -> (CropRegion, f32) {
+        let edge = self.face_box.width.max(self.face_box.height);
+        (self.rule.region(&self.face_box, self.frame_size), edge)
+    }
+}
+
+/// The view of a face as a detector or tracker with some error would crop it; of a whole frame, as a camera that is not
+/// quite level would see it.
 pub fn landmark_view(
-    face: &FaceBox,
-    margin: f32,
-    size: usize,
+    place: &Place,
+    (width, height): (usize, usize),
     config: &AugmentConfig,
     generator: &mut ChaCha8Rng,
 ) -> View {
-    let edge = face.width.max(face.height);
-    let mut region = CropRegion::around_box(face, margin);
+    let (mut region, edge) = place.region();
     region.center.x += config.shift_sigma * edge * normal(generator);
     region.center.y += config.shift_sigma * edge * normal(generator);
     let growth = (config.scale_sigma * normal(generator)).exp();
@@ -239,8 +257,8 @@ pub fn landmark_view(
         .to_radians();
     View::new(
         &region,
-        size,
-        size,
+        width,
+        height,
         chance(generator, config.flip_probability),
     )
 }
@@ -248,14 +266,12 @@ pub fn landmark_view(
 /// A view in which the face is too far from the middle, too small or too large to be followed: nothing like
 /// [`landmark_view`] with its usual strengths.
 pub fn misplaced_view(
-    face: &FaceBox,
-    margin: f32,
-    size: usize,
+    place: &Place,
+    (width, height): (usize, usize),
     config: &AugmentConfig,
     generator: &mut ChaCha8Rng,
 ) -> View {
-    let edge = face.width.max(face.height);
-    let mut region = CropRegion::around_box(face, margin);
+    let (mut region, edge) = place.region();
     let growth = match generator.random_range(0..4) {
         0 => log_uniform(generator, 2.2, 3.5),
         1 => log_uniform(generator, 0.25, 0.42),
@@ -272,8 +288,8 @@ pub fn misplaced_view(
     region.roll_rad = (config.rotation_sigma_deg * normal(generator)).to_radians();
     View::new(
         &region,
-        size,
-        size,
+        width,
+        height,
         chance(generator, config.flip_probability),
     )
 }
@@ -348,6 +364,11 @@ mod tests {
     use proptest::prelude::*;
 
     const FACE: FaceBox = FaceBox::new(80.0, 70.0, 90.0, 100.0);
+    const PLACE: Place = Place {
+        rule: CropRule::AroundFace { margin: 1.3 },
+        face_box: FACE,
+        frame_size: (256, 256),
+    };
 
     /// 68 places within the face, each far from the others.
     fn grid() -> Vec<Point> {
@@ -370,7 +391,12 @@ mod tests {
                     frame.set_pixel(x as usize, y as usize, [255, 255, 255]);
                 }
             }
-            let view = landmark_view(&FACE, 1.3, 112, &AugmentConfig::default(), &mut generator);
+            let view = landmark_view(
+                &PLACE,
+                (112, 112),
+                &AugmentConfig::default(),
+                &mut generator,
+            );
             let mut crop = Crop::new(112, 112, Color::Gray);
             crop.fill(&frame, &view.crop_from_frame);
             let place = if view.mirrored {
@@ -425,7 +451,7 @@ mod tests {
         #[test]
         fn a_misplaced_face_is_far_from_what_is_tracked(seed in 0u64..500) {
             let mut generator = generator(seed, 0, 0, 0);
-            let view = misplaced_view(&FACE, 1.3, 112, &AugmentConfig::default(), &mut generator);
+            let view = misplaced_view(&PLACE, (112, 112), &AugmentConfig::default(), &mut generator);
             let seen = view.face_box(&FACE);
             let usual = FaceBox::new(12.9, 12.9, 77.5, 86.2);
             prop_assert!(seen.iou(&usual) < 0.45, "{seen:?}");
@@ -435,13 +461,40 @@ mod tests {
     #[test]
     fn no_augmentation_is_the_plain_crop() {
         let view = landmark_view(
-            &FACE,
-            1.3,
-            112,
+            &PLACE,
+            (112, 112),
             &AugmentConfig::NONE,
             &mut generator(9, 1, 2, 0),
         );
         let plain = CropRegion::around_box(&FACE, 1.3).crop_from_frame(112, 112);
         assert_eq!((view.crop_from_frame, view.mirrored), (plain, false));
+    }
+
+    #[test]
+    fn a_whole_frame_is_seen_wherever_the_face_is() {
+        let place = Place {
+            rule: CropRule::WholeFrame,
+            ..PLACE
+        };
+        let view = |config: &AugmentConfig, seed| {
+            landmark_view(&place, (80, 60), config, &mut generator(seed, 0, 0, 0))
+        };
+        let plain = view(&AugmentConfig::NONE, 1).crop_from_frame;
+        // 256 x 256 pixels fit 60 x 60 of the 80 x 60.
+        let corner = plain * Point::new(-0.5, -0.5);
+        assert!(corner.distance(Point::new(9.5, -0.5)) < 1e-3, "{corner:?}");
+        let turned = AugmentConfig {
+            rotation_sigma_deg: 20.0,
+            rotation_limit_deg: 15.0,
+            ..AugmentConfig::NONE
+        };
+        for seed in 0..50 {
+            let map = view(&turned, seed).crop_from_frame;
+            let angle = map.rows[1][0].atan2(map.rows[0][0]).to_degrees();
+            assert!(angle.abs() <= 15.001, "{angle}");
+            // The frame's middle stays where it is.
+            let middle = map * Point::new(127.5, 127.5);
+            assert!(middle.distance(Point::new(39.5, 29.5)) < 1e-3, "{middle:?}");
+        }
     }
 }

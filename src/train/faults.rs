@@ -61,20 +61,19 @@ impl Faults {
         }
     }
 
-    /// The view by which points come into a crop of `size` pixels whose pixels come by `pixels`.
-    pub fn points_view(&self, pixels: View, size: usize) -> View {
+    /// The view by which points come into a crop of `width` x `height` pixels whose pixels come by `pixels`.
+    pub fn points_view(&self, pixels: View, (width, height): (usize, usize)) -> View {
         let Some(fault) = self.rotation else {
             return pixels;
         };
         let mirror = if pixels.mirrored {
-            Affine::mirror_x(size)
+            Affine::mirror_x(width)
         } else {
             Affine::IDENTITY
         };
         let upright = mirror * pixels.crop_from_frame;
         let turn_rad = upright.rows[1][0].atan2(upright.rows[0][0]);
-        let middle = 0.5 * (size as f32 - 1.0);
-        let middle = Point::new(middle, middle);
+        let middle = Point::new(0.5 * (width as f32 - 1.0), 0.5 * (height as f32 - 1.0));
         let turned =
             |angle_rad: f32, about: Point| Affine::similarity(1.0, angle_rad, about, about);
         let wrong = match fault {
@@ -121,7 +120,7 @@ mod tests {
     #[test]
     fn without_faults_points_go_where_pixels_go() {
         let view = view(12.0, true);
-        assert_eq!(Faults::default().points_view(view, 64), view);
+        assert_eq!(Faults::default().points_view(view, (64, 64)), view);
     }
 
     #[test]
@@ -131,7 +130,7 @@ mod tests {
             ..Faults::default()
         };
         for mirrored in [false, true] {
-            let found = faults.points_view(view(12.0, mirrored), 64);
+            let found = faults.points_view(view(12.0, mirrored), (64, 64));
             let expected = view(-12.0, mirrored);
             for point in [Point::new(70.0, 60.0), Point::new(31.0, 88.0)] {
                 let (a, b) = (
@@ -151,7 +150,7 @@ mod tests {
         };
         let moved = |roll_deg: f32, point: Point| {
             let right = view(roll_deg, false);
-            let wrong = faults.points_view(right, 64);
+            let wrong = faults.points_view(right, (64, 64));
             let (a, b) = (wrong.crop_from_frame * point, right.crop_from_frame * point);
             Point::new(a.x - b.x, a.y - b.y)
         };

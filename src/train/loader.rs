@@ -10,7 +10,7 @@ use super::{
     target::{Batch, BatchTensor, HeadTarget, write_landmarks},
 };
 use crate::{
-    crop::{Color, Crop, Normalization},
+    crop::{Color, Crop, CropRule, Normalization},
     frame::Frame,
     geometry::Point,
     model::Task,
@@ -334,19 +334,17 @@ impl Maker {
             return Err(unsuitable("at least one example a batch", "0".to_owned()));
         }
         let (kind, expected) = match &config.task {
-            Task::Landmarks {
-                scheme,
-                crop_margin,
-            } => {
-                if width != height {
+            Task::Landmarks { scheme, crop } => {
+                let square = matches!(crop, CropRule::AroundFace { .. });
+                if square && width != height {
                     return Err(unsuitable(
-                        "a square input for landmarks",
+                        "a square input for crops of faces",
                         format!("{width}x{height}"),
                     ));
                 }
                 let spec = FaceSpec {
-                    size: width,
-                    margin: *crop_margin,
+                    size: (width, height),
+                    rule: *crop,
                     color: config.color,
                     mirror_permutation: scheme.mirror_permutation(),
                 };
@@ -584,6 +582,7 @@ mod tests {
             .map(|(x, y)| Point::new(x, y))
             .to_vec(),
             face_box: FaceBox::new(28.0, 20.0, 34.0, 38.0),
+            measured_by: None,
         })
     }
 
@@ -599,7 +598,7 @@ mod tests {
     fn landmark_config() -> LoaderConfig {
         let task = Task::Landmarks {
             scheme: Scheme::Mtfl5,
-            crop_margin: 1.3,
+            crop: CropRule::AroundFace { margin: 1.3 },
         };
         LoaderConfig {
             seed: 11,
@@ -709,6 +708,7 @@ mod tests {
             scheme: Scheme::Mtfl5,
             points: vec![Point::default(); 2],
             face_box: FaceBox::new(f32::NAN, 0.0, 10.0, 10.0),
+            measured_by: None,
         });
         let mut config = landmark_config();
         config.augment.scale_sigma = f32::NAN;
@@ -746,7 +746,7 @@ mod tests {
         let data = Arc::new(data.expect("drawn"));
         let landmarks = Task::Landmarks {
             scheme: Scheme::Ibug68,
-            crop_margin: 1.3,
+            crop: CropRule::AroundFace { margin: 1.3 },
         };
         let detection = Task::FaceDetection {
             strides: vec![8, 16, 32],

@@ -20,6 +20,7 @@ pub mod report;
 pub mod schedule;
 pub mod session;
 pub mod step;
+pub mod submission;
 pub mod synthetic;
 pub mod target;
 pub mod whole_file;

@@ -10,7 +10,7 @@ use super::{
     quantize::qat::QuantizationAware,
     schedule::{Decay, Schedule},
 };
-use crate::scheme::Scheme;
+use crate::{crop::Color, scheme::Scheme};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -37,7 +37,7 @@ pub struct Recipe {
     pub name: String,
     /// What the model is trained on and under which terms, in a sentence, for the model card.
     pub training_data: String,
-    /// Architecture by name: `landmarks-small`, `landmarks-base`, `landmarks-large`, `face-detector`, or the tiny `tiny-landmarks` and `tiny-detector`.
+    /// Architecture by name, one of [`Architecture::ALL`](super::nn::Architecture::ALL).
     pub architecture: String,
     /// Start from the weights AND the graph of this ONNX file instead of from `architecture`; any supported forward
     /// graph with our metadata.
@@ -55,6 +55,18 @@ pub struct Recipe {
     pub scheme: Scheme,
     /// Side of a landmark crop over the longer edge of the face box.
     pub crop_margin: f32,
+    /// A landmark network sees the whole picture instead, fitted into its input.
+    pub whole_frame: bool,
+    /// Width and height of the network's input instead of the architecture's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<[usize; 2]>,
+    /// Colour of the network's input, `rgb` or `gray`, instead of the architecture's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_color: Option<Color>,
+    /// The network begins with the answer that is best without looking, the mean of the training labels, and small
+    /// weights before it: the first steps are not spent on finding that. For architectures whose output `landmarks` is a
+    /// fully connected layer.
+    pub start_at_mean: bool,
     /// Where the labelled pictures are, and how much each set counts.
     pub data: Vec<DataSource>,
     /// Pictures without faces, for the presence output (landmarks) or as backgrounds (detector).
@@ -144,6 +156,10 @@ impl Default for Recipe {
             quantization: None,
             scheme: Scheme::Ibug68,
             crop_margin: 1.3,
+            whole_frame: false,
+            input_size: None,
+            input_color: None,
+            start_at_mean: false,
             data: Vec::new(),
             backgrounds: Vec::new(),
             validation: Vec::new(),
@@ -283,6 +299,13 @@ impl Recipe {
                 "negative_share",
                 "0 or more and below 1",
                 found(self.negative_share),
+            ),
+            (
+                self.input_size
+                    .is_none_or(|size| size.iter().all(|edge| (1..=4096).contains(edge))),
+                "input_size",
+                "a width and a height from 1 to 4096 pixels",
+                format!("{:?}", self.input_size.unwrap_or_default()),
             ),
             (
                 self.crop_margin > 0.0 && self.crop_margin.is_finite(),

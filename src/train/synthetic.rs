@@ -101,6 +101,11 @@ impl Scene {
         }
     }
 
+    /// Width and height of the picture.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
     /// The faces, with their 68 points and tight boxes.
     pub fn faces(&self) -> &[Face] {
         &self.faces
@@ -182,6 +187,7 @@ impl Scene {
                 face_box: face.face_box(),
                 scheme: Scheme::Ibug68,
                 points: face.landmarks(),
+                measured_by: None,
             }),
             _ => serde_json::to_string(&DetectionRecord {
                 image,

@@ -3,6 +3,7 @@
 
 use facemark::{
     annotation::Split,
+    crop::CropRule,
     model::ModelCard,
     train::{
         augment::AugmentConfig,
@@ -346,7 +347,12 @@ fn the_mean_shape_alone_scores_the_baseline() {
         };
         Dataset::open("synthetic:3", &options).unwrap()
     };
-    let shape = MeanShape::of(&open(Split::Train), recipe().scheme).unwrap();
+    let shape = MeanShape::of(
+        &open(Split::Train),
+        recipe().scheme,
+        CropRule::AroundFace { margin: 1.3 },
+    )
+    .unwrap();
     assert_eq!(shape.flat().len(), 136);
     assert!(shape.flat().iter().all(|value| (-0.5..1.5).contains(value)));
 }

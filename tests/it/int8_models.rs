@@ -8,7 +8,7 @@
 )]
 
 use facemark::{
-    crop::{Color, Normalization},
+    crop::{Color, CropRule, Normalization},
     engine::RawTensor,
     model::{ModelCard, Task},
     onnx::{
@@ -153,7 +153,7 @@ pub(crate) fn landmark_model_with(island: bool) -> ModelProto {
         name: "int8-test".to_owned(),
         task: Task::Landmarks {
             scheme: Scheme::Nose1,
-            crop_margin: 1.3,
+            crop: CropRule::AroundFace { margin: 1.3 },
         },
         input_width: 20,
         input_height: 24,

@@ -135,8 +135,8 @@ fn real_crops(card: &ModelCard, count: usize) -> Option<Vec<Crop>> {
             let record = LandmarkRecord::from_json(line).expect("a record");
             let frame = picture::load(&folder.join(&record.image)).expect("a picture");
             let region = match card.task {
-                Task::Landmarks { crop_margin, .. } => {
-                    CropRegion::around_box(&record.face_box, crop_margin)
+                Task::Landmarks { crop, .. } => {
+                    crop.region(&record.face_box, (frame.width(), frame.height()))
                 }
                 Task::FaceDetection { .. } => CropRegion::whole(&frame),
             };

@@ -35,6 +35,8 @@ mod parity;
 mod quantization_aware;
 #[cfg(feature = "train")]
 mod quantize;
+#[cfg(feature = "train")]
+mod recipe_program;
 mod tiny_model;
 #[cfg(feature = "train")]
 mod train_program;

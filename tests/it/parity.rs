@@ -106,8 +106,8 @@ fn released_models_agree_on_faces() {
         for record in &records {
             let frame = picture::load(&folder.join(&record.image)).expect("a picture");
             let region = match engine.card().task {
-                Task::Landmarks { crop_margin, .. } => {
-                    CropRegion::around_box(&record.face_box, crop_margin)
+                Task::Landmarks { crop, .. } => {
+                    crop.region(&record.face_box, (frame.width(), frame.height()))
                 }
                 Task::FaceDetection { .. } => CropRegion::whole(&frame),
             };

@@ -2,7 +2,7 @@
 //! ones where a test is about files and commands.
 
 use facemark::{
-    crop::{Color, Normalization},
+    crop::{Color, CropRule, Normalization},
     engine::Engine,
     model::{Infer, ModelCard, Outputs, Task},
     onnx::{
@@ -24,7 +24,7 @@ pub(crate) fn landmarks() -> Vec<u8> {
         "tiny-landmarks",
         Task::Landmarks {
             scheme: Scheme::Ibug68,
-            crop_margin: 1.3,
+            crop: CropRule::AroundFace { margin: 1.3 },
         },
     );
     let points = 2 * 68;

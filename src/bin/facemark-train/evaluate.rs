@@ -148,7 +148,7 @@ impl Arguments {
     /// The mean shape of the training split of the same sets: a model file does not carry its own. Sets without a
     /// training split have no baseline.
     fn mean_shape(&self, card: &ModelCard) -> Result<Option<MeanShape>, Failure> {
-        let Task::Landmarks { scheme, .. } = card.task else {
+        let Task::Landmarks { scheme, crop } = card.task else {
             return Ok(None);
         };
         let options = OpenOptions {
@@ -159,7 +159,7 @@ impl Arguments {
         };
         let sources: Vec<DataSource> = self.data.iter().map(DataSource::new).collect();
         match Dataset::open_all(&sources, &options) {
-            Ok(train) => Ok(MeanShape::of(&train, scheme)),
+            Ok(train) => Ok(MeanShape::of(&train, scheme, crop)),
             Err(reason) => {
                 eprintln!("no mean-shape baseline: {reason}");
                 Ok(None)

@@ -2,6 +2,9 @@
 //! which is built in; a copy of it with changes is used with `--recipe`.
 
 mod course;
+mod measure;
+mod parts;
+mod sweep;
 
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
@@ -15,12 +18,21 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Which {
+    /// Part 1: the nose tip, from the whole picture.
+    Nose(course::Arguments),
+    /// Part 2: every point of a frontal face, from the whole picture.
+    FullFace(course::Arguments),
+    /// Part 3: 68 points of faces in the wild with ResNet18, and the contest's table.
+    InTheWild(course::Arguments),
     /// The compact network of the live program.
     Live(course::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.which {
-        Which::Live(arguments) => course::run(&course::LIVE, arguments),
+        Which::Nose(arguments) => course::run(&parts::NOSE, arguments),
+        Which::FullFace(arguments) => course::run(&parts::FULL_FACE, arguments),
+        Which::InTheWild(arguments) => course::run(&parts::IN_THE_WILD, arguments),
+        Which::Live(arguments) => course::run(&parts::LIVE, arguments),
     }
 }

@@ -244,7 +244,7 @@ fn bench_pipeline(arguments: &Arguments) -> Result<Report, Failure> {
     let face_box = FaceBox::new(center.x - 0.5 * size, center.y - 0.5 * size, size, size);
     let region = CropRegion {
         roll_rad: 0.1,
-        ..landmarker.region_of_box(&face_box)
+        ..landmarker.region_of_box(&face_box, (frame.width(), frame.height()))
     };
     let mut crop: Crop = landmarker.model().card().new_crop();
     let crop_from_frame = region.crop_from_frame(crop.width(), crop.height());

@@ -2,8 +2,8 @@
 //! are parts of the picture's width and height; `part * size` is taken as the coordinate of a pixel's middle, as in the
 //! JSON-lines records of the same pictures.
 
-use super::{Records, original};
-use crate::geometry::Point;
+use super::{Label, Records, original};
+use crate::{annotation::Split, geometry::Point, scheme::Scheme};
 use std::path::{Path, PathBuf};
 
 /// Reads one face a file.
@@ -34,7 +34,26 @@ pub(super) fn read(folder: &Path, files: &[PathBuf]) -> Records {
             },
         );
     }
+    if !original::names_a_split(folder) {
+        for example in &mut records.examples {
+            if let Label::Landmarks { scheme, .. } = example.label
+                && let Some(split) = split_of_the_course(scheme, &example.id)
+            {
+                example.split = split;
+            }
+        }
+    }
     records
+}
+
+/// The IMM face database (imm58) has 40 people: the course trained on 1 to 32 and validated on 33 to 40. `None` for other
+/// sets.
+fn split_of_the_course(scheme: Scheme, person: &str) -> Option<Split> {
+    match (scheme, person.parse::<usize>()) {
+        (Scheme::Imm58, Ok(1..=32)) => Some(Split::Train),
+        (Scheme::Imm58, Ok(33..=40)) => Some(Split::Val),
+        _ => None,
+    }
 }
 
 /// `04-1m` and `01_03` are pictures of persons 04 and 01.

@@ -33,6 +33,7 @@ pub(super) fn read(seed: &str) -> Result<Records, DatasetError> {
                         scheme: Scheme::Ibug68,
                         points: face.landmarks(),
                         face_box: face.face_box(),
+                        measured_by: None,
                     },
                     _ => Label::Detection {
                         boxes: scene.faces().iter().map(Face::face_box).collect(),

@@ -108,6 +108,7 @@ fn example(
             scheme: Scheme::Mtfl5,
             face_box: box_of_five(&points).ok_or("eyes and mouth are in one place")?,
             points,
+            measured_by: None,
         },
     })
 }

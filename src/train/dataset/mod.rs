@@ -17,6 +17,7 @@ pub use picture::Picture;
 use crate::{
     annotation::{DetectionRecord, LandmarkRecord, Split},
     geometry::{FaceBox, Point},
+    metrics::NormalizingLength,
     scheme::Scheme,
 };
 use rayon::prelude::*;
@@ -34,6 +35,8 @@ pub enum Label {
         points: Vec<Point>,
         /// The face, in the picture.
         face_box: FaceBox,
+        /// See [`LandmarkRecord::measured_by`].
+        measured_by: Option<NormalizingLength>,
     },
     /// Every face of a picture.
     Detection {
@@ -77,7 +80,40 @@ impl Example {
                 scheme: record.scheme,
                 points: record.points,
                 face_box: record.face_box,
+                measured_by: record.measured_by,
             },
+        }
+    }
+
+    /// What landmark errors are divided by; `None` without landmarks or when they give no positive length.
+    pub fn normalizing_length(&self) -> Option<NormalizingLength> {
+        match &self.label {
+            Label::Landmarks {
+                scheme,
+                points,
+                face_box,
+                measured_by,
+            } => measured_by.or_else(|| NormalizingLength::of(*scheme, points, face_box)),
+            Label::Detection { .. } => None,
+        }
+    }
+
+    /// Keeps one landmark of a face, in scheme nose1: `index`, or the nose tip where the layout has one.
+    fn keep_one_landmark(&mut self, index: Option<usize>) {
+        let length = self.normalizing_length();
+        if let Label::Landmarks {
+            scheme,
+            points,
+            measured_by,
+            ..
+        } = &mut self.label
+            && let Some(&point) = index
+                .or_else(|| scheme.nose_tip())
+                .and_then(|index| points.get(index))
+        {
+            *scheme = Scheme::Nose1;
+            *points = vec![point];
+            *measured_by = length;
         }
     }
 
@@ -144,6 +180,10 @@ pub struct DataSource {
     /// See [`SetInfo::weight`].
     #[serde(default = "one")]
     pub weight: f32,
+    /// For scheme nose1: the landmark of the set's own layout that is learnt, instead of its nose tip (of imm58 for
+    /// instance 52, the middle of the nose's base).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landmark: Option<usize>,
 }
 
 fn one() -> f32 {
@@ -157,6 +197,7 @@ impl DataSource {
             path: path.into(),
             share: None,
             weight: 1.0,
+            landmark: None,
         }
     }
 }
@@ -279,6 +320,11 @@ impl Dataset {
             }
         }
         let mut records = read(source)?;
+        if options.scheme == Some(Scheme::Nose1) {
+            for example in &mut records.examples {
+                example.keep_one_landmark(source.landmark);
+            }
+        }
         let (all, skipped_labels) = (records.examples.len(), records.skipped.len());
         records.examples.retain(|example| wanted(example, options));
         let chosen = records.examples.len();

@@ -70,6 +70,14 @@ pub(super) fn split_of(set: &Path, id: &str) -> Split {
     }
 }
 
+/// Whether the name of a set says which split it is.
+pub(super) fn names_a_split(set: &Path) -> bool {
+    let name = set_name(set).to_lowercase();
+    ["train", "val", "test"]
+        .iter()
+        .any(|split| name.contains(split))
+}
+
 /// Adds one labelled face, or says why it is skipped. `points` gets the picture's width and height.
 pub(super) fn add_face(
     records: &mut Records,
@@ -106,6 +114,7 @@ fn face(
         face_box: FaceBox::around(&points).ok_or("no landmarks")?,
         scheme: scheme_of(points.len())?,
         points,
+        measured_by: None,
     };
     record.check().map_err(|error| error.to_string())?;
     Ok(Example::of_face(Path::new(""), record))

@@ -46,6 +46,15 @@ impl Picture {
         }
     }
 
+    /// Width and height.
+    pub fn size(&self) -> (usize, usize) {
+        match self {
+            Self::File { size, .. } => *size,
+            Self::Memory { frame, .. } => (frame.width(), frame.height()),
+            Self::Drawn { scene, .. } => scene.size(),
+        }
+    }
+
     /// The pixels, decoded now if need be.
     ///
     /// # Errors

@@ -2,20 +2,22 @@
 
 use super::{BatchForward, EvaluateError, batches, spread_evenly};
 use crate::{
-    crop::{Crop, CropRegion},
+    crop::{Crop, CropRule},
     geometry::{Affine, FaceBox, Point},
-    metrics::{FaceError, LandmarkSummary, PredictionSpread, mean},
+    metrics::{FaceError, LandmarkSummary, NormalizingLength, PredictionSpread, mean},
     model::{ModelCard, Output, Task, WrongTask},
     scheme::Scheme,
     train::{
         dataset::{Dataset, Label},
         progress::{LandmarkValidation, PresenceValidation},
+        target::write_landmarks,
     },
 };
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// The mean of the training landmarks in units of the face box: (0, 0) its left-top corner, (1, 1) the other.
+/// The mean of the training landmarks in units of a box: (0, 0) its left-top corner, (1, 1) the other. The box is what a
+/// network knows before it looks ([`CropRule::known_box`]): the face's, or the whole frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeanShape {
     points: Vec<Point>,
@@ -23,7 +25,7 @@ pub struct MeanShape {
 
 impl MeanShape {
     /// Of every example of `scheme` in `dataset`; `None` when there is none.
-    pub fn of(dataset: &Dataset, scheme: Scheme) -> Option<Self> {
+    pub fn of(dataset: &Dataset, scheme: Scheme, rule: CropRule) -> Option<Self> {
         let mut sums = vec![(0.0f64, 0.0f64); scheme.landmark_count()];
         let mut count = 0;
         for example in &dataset.examples {
@@ -31,9 +33,11 @@ impl MeanShape {
                 scheme: found,
                 points,
                 face_box,
+                ..
             } = &example.label
                 && *found == scheme
             {
+                let face_box = rule.known_box(face_box, example.picture.size());
                 count += 1;
                 for (sum, point) in sums.iter_mut().zip(points) {
                     sum.0 += f64::from((point.x - face_box.x) / face_box.width);
@@ -47,6 +51,41 @@ impl MeanShape {
                 .iter()
                 .map(|&(x, y)| Point::new(share(x), share(y)))
                 .collect(),
+        })
+    }
+
+    /// The mean label of a data set as a network with that card would say it: units of the crop, 0 in the middle.
+    pub fn as_answer(dataset: &Dataset, card: &ModelCard) -> Option<Vec<f32>> {
+        let Task::Landmarks { scheme, crop } = card.task else {
+            return None;
+        };
+        let mut sums = vec![0.0f64; 2 * scheme.landmark_count()];
+        let mut count = 0;
+        for example in &dataset.examples {
+            if let Label::Landmarks {
+                scheme: found,
+                points,
+                face_box,
+                ..
+            } = &example.label
+                && *found == scheme
+            {
+                count += 1;
+                let crop_from_frame = crop
+                    .region(face_box, example.picture.size())
+                    .crop_from_frame(card.input_width, card.input_height);
+                let in_crop: Vec<Point> = points.iter().map(|&p| crop_from_frame * p).collect();
+                let mut answer = vec![0.0; sums.len()];
+                write_landmarks(&in_crop, card.input_width, card.input_height, &mut answer);
+                for (sum, value) in sums.iter_mut().zip(answer) {
+                    *sum += f64::from(value);
+                }
+            }
+        }
+        (count > 0).then(|| {
+            sums.iter()
+                .map(|sum| (sum / f64::from(count)) as f32)
+                .collect()
         })
     }
 
@@ -68,7 +107,7 @@ impl MeanShape {
             .collect()
     }
 
-    /// The shape in a face box, in the box's picture.
+    /// The shape in a box, in the box's picture.
     pub fn in_box(&self, face_box: &FaceBox) -> Vec<Point> {
         self.points
             .iter()
@@ -98,7 +137,10 @@ struct FaceCase {
     crop: Crop,
     crop_from_frame: Affine,
     points_in_frame: Vec<Point>,
+    /// `None`: the labels do not say how long anything is.
+    length: Option<NormalizingLength>,
     face_box: FaceBox,
+    frame_size: (usize, usize),
     original_scale: f32,
 }
 
@@ -136,11 +178,7 @@ impl LandmarkCases {
         mean_shape: Option<MeanShape>,
         limit: usize,
     ) -> Result<Self, EvaluateError> {
-        let Task::Landmarks {
-            scheme,
-            crop_margin,
-        } = card.task
-        else {
+        let Task::Landmarks { scheme, crop: rule } = card.task else {
             return Err(EvaluateError::Task(WrongTask {
                 model: card.name.clone(),
                 expected: "landmarks",
@@ -154,7 +192,7 @@ impl LandmarkCases {
             .collect();
         let faces: Vec<FaceCase> = spread_evenly(&wanted, limit)
             .into_par_iter()
-            .map(|example| face_case(dataset, example, card, crop_margin))
+            .map(|example| face_case(dataset, example, card, rule))
             .collect::<Result<_, _>>()?;
         if faces.is_empty() {
             return Err(EvaluateError::NoCases {
@@ -223,6 +261,21 @@ impl LandmarkCases {
         })
     }
 
+    /// The errors of a shape that is put into what `rule` says is known of each face: an answer that does not look. Faces
+    /// whose error cannot be measured are left out.
+    pub fn errors_of_shape(&self, shape: &MeanShape, rule: CropRule) -> Vec<FaceError> {
+        let faces = self.faces.iter().filter_map(|face| {
+            FaceError::measure(
+                self.scheme,
+                &shape.in_box(&rule.known_box(&face.face_box, face.frame_size)),
+                &face.points_in_frame,
+                face.length?,
+                face.original_scale,
+            )
+        });
+        faces.collect()
+    }
+
     fn measure(
         &self,
         face: &FaceCase,
@@ -245,7 +298,7 @@ impl LandmarkCases {
             self.scheme,
             &predicted_in_frame,
             &face.points_in_frame,
-            &face.face_box,
+            face.length?,
             face.original_scale,
         )?;
         Some(FaceResult {
@@ -304,23 +357,13 @@ impl LandmarkCases {
         }
     }
 
-    /// Mean NME of the mean shape in each true box.
+    /// Mean NME of the mean shape in what is known of each face.
     fn baseline(&self) -> Option<f64> {
-        let shape = self.mean_shape.as_ref()?;
-        let nmes: Vec<f64> = self
-            .faces
-            .iter()
-            .filter_map(|face| {
-                FaceError::measure(
-                    self.scheme,
-                    &shape.in_box(&face.face_box),
-                    &face.points_in_frame,
-                    &face.face_box,
-                    face.original_scale,
-                )
-            })
-            .map(|error| error.nme)
-            .collect();
+        let Task::Landmarks { crop: rule, .. } = self.card.task else {
+            return None;
+        };
+        let errors = self.errors_of_shape(self.mean_shape.as_ref()?, rule);
+        let nmes: Vec<f64> = errors.iter().map(|error| error.nme).collect();
         mean(&nmes)
     }
 }
@@ -345,7 +388,7 @@ fn face_case(
     dataset: &Dataset,
     index: usize,
     card: &ModelCard,
-    crop_margin: f32,
+    rule: CropRule,
 ) -> Result<FaceCase, EvaluateError> {
     let example = &dataset.examples[index];
     let Label::Landmarks {
@@ -361,7 +404,9 @@ fn face_case(
             picture: example.picture.name(),
             reason,
         })?;
-    let crop_from_frame = CropRegion::around_box(face_box, crop_margin)
+    let frame_size = (frame.width(), frame.height());
+    let crop_from_frame = rule
+        .region(face_box, frame_size)
         .crop_from_frame(card.input_width, card.input_height);
     let mut crop = card.new_crop();
     crop.fill(&frame, &crop_from_frame);
@@ -371,7 +416,9 @@ fn face_case(
         crop,
         crop_from_frame,
         points_in_frame: points.clone(),
+        length: example.normalizing_length(),
         face_box: *face_box,
+        frame_size,
         original_scale: example.original_scale,
     })
 }
@@ -397,7 +444,7 @@ fn background_crops(dataset: &Dataset, card: &ModelCard) -> Result<Vec<Crop>, Ev
             let (width, height) = (frame.width() as f32, frame.height() as f32);
             Ok(empty_square(width, height, &faces).map(|square| {
                 let mut crop = card.new_crop();
-                let region = CropRegion::around_box(&square, 1.0);
+                let region = crate::crop::CropRegion::around_box(&square, 1.0);
                 crop.fill(
                     &frame,
                     &region.crop_from_frame(card.input_width, card.input_height),

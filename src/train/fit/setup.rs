@@ -3,13 +3,14 @@
 use super::{FitError, FitOptions, Start};
 use crate::{
     annotation::Split,
-    model::{ModelCard, Task},
+    crop::CropRule,
+    model::{ModelCard, ModelError, Task},
     train::{
         checkpoint::{Checkpoint, LATEST},
         dataset::{DataSource, Dataset, Example, Label, OpenOptions},
         evaluate::{Cases, MeanShape},
         export::fold_batch_norm,
-        graph::{CONSTANT_PREFIX, Graph},
+        graph::{CONSTANT_PREFIX, Graph, TensorData},
         loader::{Loader, LoaderConfig},
         loss::{LossKind, LossTerm},
         nn::Architecture,
@@ -58,7 +59,7 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn prepare(start: Start, options: &FitOptions) -> Result<Self, FitError> {
         let latest = options.output.join(LATEST);
-        let (recipe, forward, progress, resumed) = match start {
+        let (recipe, mut forward, progress, resumed) = match start {
             Start::New(recipe) => {
                 recipe.check()?;
                 if latest.exists() {
@@ -87,8 +88,11 @@ impl Setup {
         let faults = recipe.faults.unwrap_or_default();
         faults.spoil_labels(&mut data.train);
         faults.spoil_labels(&mut data.validation);
+        if resumed.is_none() && recipe.start_at_mean {
+            start_at_mean(&mut forward, &data.train, &card)?;
+        }
         let mean_shape = match &card.task {
-            Task::Landmarks { scheme, .. } => MeanShape::of(&data.train, *scheme),
+            Task::Landmarks { scheme, crop } => MeanShape::of(&data.train, *scheme, *crop),
             Task::FaceDetection { .. } => None,
         };
         let cases = Cases::prepare(
@@ -166,13 +170,22 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
                 })?;
         let mut card = architecture.card(&recipe.name, recipe.scheme, recipe.crop_margin);
         card.training_data.clone_from(&recipe.training_data);
+        if let (Task::Landmarks { crop, .. }, true) = (&mut card.task, recipe.whole_frame) {
+            *crop = CropRule::WholeFrame;
+        }
+        if let Some([width, height]) = recipe.input_size {
+            (card.input_width, card.input_height) = (width, height);
+        }
+        if let Some(color) = recipe.input_color {
+            card.color = color;
+        }
         let mut graph = architecture.build(&card, recipe.seed)?;
         if let Some(path) = &recipe.weights {
             copy_weights(&mut graph, path)?;
         }
         return Ok(graph);
     };
-    let bytes = fs::read(init).map_err(|source| crate::model::ModelError::Read {
+    let bytes = fs::read(init).map_err(|source| ModelError::Read {
         path: init.clone(),
         source,
     })?;
@@ -186,7 +199,7 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
 
 /// Replaces all weights of `graph` by those of the same name in the file.
 fn copy_weights(graph: &mut Graph, path: &Path) -> Result<(), FitError> {
-    let bytes = fs::read(path).map_err(|source| crate::model::ModelError::Read {
+    let bytes = fs::read(path).map_err(|source| ModelError::Read {
         path: path.to_owned(),
         source,
     })?;
@@ -206,6 +219,31 @@ fn copy_weights(graph: &mut Graph, path: &Path) -> Result<(), FitError> {
                 });
             }
         }
+    }
+    Ok(())
+}
+
+/// Sets the bias of the output layer to the mean of the labels, as the network says them, and shrinks its weights.
+fn start_at_mean(forward: &mut Graph, train: &Dataset, card: &ModelCard) -> Result<(), FitError> {
+    const SHRINK: f32 = 0.1;
+    let mean = MeanShape::as_answer(train, card).unwrap_or_default();
+    let bias = forward.initializers.get_mut("landmarks.bias");
+    match bias.map(|tensor| &mut tensor.data) {
+        Some(TensorData::F32(values)) if values.len() == mean.len() => values.clone_from(&mean),
+        _ => {
+            return Err(FitError::Unsuitable {
+                field: "start_at_mean",
+                expected: "an architecture with a fully connected output layer".to_owned(),
+                found: card.name.clone(),
+            });
+        }
+    }
+    if let Some(TensorData::F32(weights)) = forward
+        .initializers
+        .get_mut("landmarks.weight")
+        .map(|tensor| &mut tensor.data)
+    {
+        weights.iter_mut().for_each(|weight| *weight *= SHRINK);
     }
     Ok(())
 }

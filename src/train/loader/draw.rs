@@ -2,13 +2,13 @@
 
 use super::InspectedFace;
 use crate::{
-    crop::{Color, Crop, CropRegion},
+    crop::{Color, Crop, CropRegion, CropRule},
     frame::Frame,
     geometry::{Affine, FaceBox, Point},
     train::{
         augment::{
-            AugmentConfig, View, chance, change_pixels, detection_view, landmark_view, log_uniform,
-            misplaced_view,
+            AugmentConfig, Place, View, chance, change_pixels, detection_view, landmark_view,
+            log_uniform, misplaced_view,
         },
         dataset::{Dataset, Label},
         faults::Faults,
@@ -52,8 +52,9 @@ struct Origin {
 /// What the landmark task fixes.
 #[derive(Debug)]
 pub(super) struct FaceSpec {
-    pub(super) size: usize,
-    pub(super) margin: f32,
+    /// Width and height of the crop.
+    pub(super) size: (usize, usize),
+    pub(super) rule: CropRule,
     pub(super) color: Color,
     pub(super) mirror_permutation: Vec<usize>,
 }
@@ -118,7 +119,7 @@ impl Sources {
         spec: &FaceSpec,
         generator: &mut ChaCha8Rng,
     ) -> DrawnFace {
-        let mut crop = Crop::new(spec.size, spec.size, spec.color);
+        let mut crop = Crop::new(spec.size.0, spec.size.1, spec.color);
         let mut landmarks_in_crop = None;
         let mut weight = 0.0;
         let mut origin = None;
@@ -144,7 +145,12 @@ impl Sources {
             };
             let mut same_draws = generator.clone();
             let cut = |face_box: &FaceBox, generator: &mut ChaCha8Rng| {
-                choose(face_box, spec.margin, spec.size, &self.augment, generator)
+                let place = Place {
+                    rule: spec.rule,
+                    face_box: *face_box,
+                    frame_size: (frame.width(), frame.height()),
+                };
+                choose(&place, spec.size, &self.augment, generator)
             };
             let view = cut(&self.faults.crop_box(index, face_box), generator);
             fill(&mut crop, &frame, &view.crop_from_frame);
@@ -200,9 +206,13 @@ impl Sources {
                 place.iou(face) < 0.1 && (much_smaller || !place.contains(face.center()))
             };
             if faces.iter().all(far) {
-                let region = CropRegion::around_box(&place, spec.margin);
+                let region = match spec.rule {
+                    CropRule::AroundFace { margin } => CropRegion::around_box(&place, margin),
+                    CropRule::WholeFrame => CropRegion::around_box(&place, 1.0),
+                };
                 let mirrored = chance(generator, 0.5);
-                return Some((frame, View::new(&region, spec.size, spec.size, mirrored)));
+                let (width, height) = spec.size;
+                return Some((frame, View::new(&region, width, height, mirrored)));
             }
         }
         None

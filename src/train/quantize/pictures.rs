@@ -6,7 +6,7 @@ use crate::{
     frame::Frame,
     model::{ModelCard, Task},
     train::{
-        augment::{AugmentConfig, generator, landmark_view},
+        augment::{AugmentConfig, Place, generator, landmark_view},
         dataset::{DataSource, Dataset, DatasetError, Label, Picture, Skipped},
     },
 };
@@ -106,9 +106,14 @@ fn crop(frame: &Frame, label: &Label, card: &ModelCard, seed: u64, index: usize)
     let mut crop = card.new_crop();
     let (width, height) = (crop.width(), crop.height());
     let map = match (&card.task, label) {
-        (Task::Landmarks { crop_margin, .. }, Label::Landmarks { face_box, .. }) => {
+        (Task::Landmarks { crop: rule, .. }, Label::Landmarks { face_box, .. }) => {
             let mut random = generator(seed, 0, index, PURPOSE);
-            landmark_view(face_box, *crop_margin, width, &JITTER, &mut random).crop_from_frame
+            let place = Place {
+                rule: *rule,
+                face_box: *face_box,
+                frame_size: (frame.width(), frame.height()),
+            };
+            landmark_view(&place, (width, height), &JITTER, &mut random).crop_from_frame
         }
         _ => CropRegion::whole(frame).crop_from_frame(width, height),
     };

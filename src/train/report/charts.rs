@@ -3,7 +3,10 @@
 use super::Report;
 use crate::{
     metrics::{CedPoint, FAILURE_NME},
-    train::{evaluate::Evaluation, progress::Validation},
+    train::{
+        evaluate::Evaluation,
+        progress::{EpochRecord, Validation},
+    },
 };
 use plotters::{
     chart::ChartBuilder,
@@ -18,33 +21,55 @@ const SIZE: (u32, u32) = (900, 420);
 /// Steps of the cumulative error distribution.
 const CED_STEPS: usize = 160;
 
-const COLORS: [RGBColor; 3] = [
+/// Okabe and Ito's, which colour-blind readers can tell apart.
+const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(110, 110, 110),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
 ];
 
 /// A picture of one or more curves.
-pub(super) struct Chart {
-    pub(super) file: &'static str,
-    pub(super) caption: String,
-    x: &'static str,
-    y: &'static str,
-    lines: Vec<(&'static str, Vec<(f64, f64)>)>,
+#[derive(Clone, Debug, Default)]
+pub struct Chart {
+    /// Name of the file, where it becomes one.
+    pub file: &'static str,
+    /// What it shows.
+    pub caption: String,
+    /// What the abscissa is.
+    pub x: &'static str,
+    /// What the ordinate is.
+    pub y: &'static str,
+    /// The curves with their names.
+    pub lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 /// The charts of a report; those without points are left out.
 pub(super) fn all(report: &Report<'_>) -> Vec<Chart> {
-    [loss(report), validation(report), ced(report)]
+    of_history(report.history)
         .into_iter()
-        .flatten()
-        .filter(|chart| chart.lines.iter().any(|(_, points)| points.len() > 1))
+        .chain(ced(report).filter(has_a_line))
         .collect()
 }
 
-fn loss(report: &Report<'_>) -> Option<Chart> {
-    let points = report
-        .history
+/// Loss and validation over the epochs, where there are several.
+pub(super) fn of_history(history: &[EpochRecord]) -> Vec<Chart> {
+    [loss(history), validation(history)]
+        .into_iter()
+        .flatten()
+        .filter(has_a_line)
+        .collect()
+}
+
+fn has_a_line(chart: &Chart) -> bool {
+    chart.lines.iter().any(|(_, points)| points.len() > 1)
+}
+
+fn loss(history: &[EpochRecord]) -> Option<Chart> {
+    let points = history
         .iter()
         .map(|record| (record.epoch as f64, record.loss))
         .collect();
@@ -53,13 +78,12 @@ fn loss(report: &Report<'_>) -> Option<Chart> {
         caption: "Mean training loss of each epoch".to_owned(),
         x: "epoch",
         y: "loss",
-        lines: vec![("loss", points)],
+        lines: vec![("loss".to_owned(), points)],
     })
 }
 
-fn validation(report: &Report<'_>) -> Option<Chart> {
-    let results: Vec<(f64, &Validation)> = report
-        .history
+fn validation(history: &[EpochRecord]) -> Option<Chart> {
+    let results: Vec<(f64, &Validation)> = history
         .iter()
         .filter_map(|record| Some((record.epoch as f64, record.validation.as_ref()?)))
         .collect();
@@ -73,21 +97,21 @@ fn validation(report: &Report<'_>) -> Option<Chart> {
     Some(match results.first()?.1 {
         Validation::Landmarks(_) => Chart {
             file: "nme.svg",
-            caption: "Validation NME after each epoch, in percent, beside the mean shape in the true box"
+            caption: "Validation NME after each epoch, in percent, beside the mean shape, which does not look"
                 .to_owned(),
             x: "epoch",
             y: "NME in percent",
             lines: vec![
                 (
-                    "mean",
+                    "mean".to_owned(),
                     curve(&|result| landmarks(result)?.summary.nme_mean),
                 ),
                 (
-                    "median",
+                    "median".to_owned(),
                     curve(&|result| landmarks(result)?.summary.nme_median),
                 ),
                 (
-                    "mean shape",
+                    "mean shape".to_owned(),
                     curve(&|result| landmarks(result)?.baseline_nme_mean),
                 ),
             ],
@@ -99,10 +123,10 @@ fn validation(report: &Report<'_>) -> Option<Chart> {
             x: "epoch",
             y: "",
             lines: vec![
-                ("recall", curve(&|result| detector(result)?.recall50)),
-                ("precision", curve(&|result| detector(result)?.precision)),
+                ("recall".to_owned(), curve(&|result| detector(result)?.recall50)),
+                ("precision".to_owned(), curve(&|result| detector(result)?.precision)),
                 (
-                    "false positives a face-free picture",
+                    "false positives a face-free picture".to_owned(),
                     curve(&|result| detector(result)?.false_positives_per_face_free_image),
                 ),
             ],
@@ -143,7 +167,7 @@ fn ced(report: &Report<'_>) -> Option<Chart> {
         ),
         x: "NME in percent",
         y: "part of the faces",
-        lines: vec![("faces", points)],
+        lines: vec![("faces".to_owned(), points)],
     })
 }
 
@@ -152,7 +176,7 @@ impl Chart {
     ///
     /// # Errors
     /// In the drawing library's words.
-    pub(super) fn draw(&self) -> Result<String, String> {
+    pub fn draw(&self) -> Result<String, String> {
         fn words(error: impl Display) -> String {
             error.to_string()
         }
@@ -180,12 +204,12 @@ impl Chart {
                 .axis_desc_style(("sans-serif", 16))
                 .draw()
                 .map_err(words)?;
-            for ((name, points), color) in self.lines.iter().zip(COLORS) {
+            for ((name, points), color) in self.lines.iter().zip(COLORS.into_iter().cycle()) {
                 let style = color.stroke_width(2);
                 chart
                     .draw_series(LineSeries::new(points.iter().copied(), style))
                     .map_err(words)?
-                    .label(*name)
+                    .label(name)
                     .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
             }
             chart

@@ -2,9 +2,13 @@
 //! Everything lies in one folder, with a page (`index.html`) that shows it.
 
 mod charts;
+pub mod course;
+mod document;
 mod page;
 mod sheets;
 
+pub use charts::Chart;
+pub use document::Document;
 pub(in crate::train) use page::escape;
 
 use super::{

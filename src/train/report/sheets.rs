@@ -4,7 +4,7 @@ use super::Report;
 use crate::{
     crop::{Color, Crop, CropRegion},
     frame::Frame,
-    geometry::{FaceBox, Point},
+    geometry::{Affine, FaceBox, Point},
     metrics::{Outcome, judge_detections},
     model::{ModelCard, Task},
     overlay::{self, ORANGE, PAPER, SKY_BLUE, Style},
@@ -12,6 +12,7 @@ use crate::{
     train::{
         dataset::{Dataset, Label},
         evaluate::{DetectorResult, Evaluation, FaceResult, LandmarkResult, PictureResult},
+        graph::Graph,
         target::{Batch, BatchTensor},
     },
 };
@@ -65,15 +66,57 @@ pub(super) fn all(report: &Report<'_>) -> Vec<Sheet> {
     sheets
 }
 
+/// The filters of a network's first convolution, enlarged: grey is 0, white and black are the largest weight of the filter.
+/// Three channels are shown as colours. `None`: the first convolution does not read the picture, or has other channels.
+pub(super) fn first_filters(graph: &Graph) -> Option<Frame> {
+    const EDGE: usize = 84;
+    let conv = graph.nodes.iter().find(|node| node.op == "Conv")?;
+    let weight = graph.initializers.get(conv.input(1)?)?;
+    let [filters, channels, height, width] = weight.shape[..] else {
+        return None;
+    };
+    if channels != 1 && channels != 3 {
+        return None;
+    }
+    let values = weight.as_f32()?;
+    let zoom = EDGE.div_ceil(width);
+    let (plane, size) = (height * width, channels * height * width);
+    let tiles: Vec<Frame> = (0..filters)
+        .map(|filter| {
+            let taps = &values[filter * size..][..size];
+            let largest = taps
+                .iter()
+                .fold(f32::MIN_POSITIVE, |most, tap| most.max(tap.abs()));
+            let mut tile = Frame::new(width * zoom + 6, height * zoom + 6);
+            tile.rgb_mut().fill(255);
+            for y in 0..height * zoom {
+                for x in 0..width * zoom {
+                    let tap = |channel: usize| {
+                        let at = channel.min(channels - 1) * plane + y / zoom * width + x / zoom;
+                        (127.5 + 127.5 * taps[at] / largest).round() as u8
+                    };
+                    tile.set_pixel(x + 3, y + 3, [0, 1, 2].map(tap));
+                }
+            }
+            tile
+        })
+        .collect();
+    Some(sheet_in_columns(&tiles, 8))
+}
+
 fn sheet_of(tiles: &[Frame]) -> Frame {
+    sheet_in_columns(tiles, COLUMNS)
+}
+
+fn sheet_in_columns(tiles: &[Frame], columns: usize) -> Frame {
     let Some(first) = tiles.first() else {
         return Frame::new(1, 1);
     };
     let (width, height) = (first.width(), first.height());
-    let rows = tiles.len().div_ceil(COLUMNS);
-    let mut sheet = Frame::new(width * COLUMNS.min(tiles.len()), height * rows);
+    let rows = tiles.len().div_ceil(columns);
+    let mut sheet = Frame::new(width * columns.min(tiles.len()), height * rows);
     for (index, tile) in tiles.iter().enumerate() {
-        let (left, top) = (index % COLUMNS * width, index / COLUMNS * height);
+        let (left, top) = (index % columns * width, index / columns * height);
         for y in 0..height {
             for x in 0..width {
                 sheet.set_pixel(left + x, top + y, tile.pixel(x, y));
@@ -85,53 +128,99 @@ fn sheet_of(tiles: &[Frame]) -> Frame {
 
 /// Best and worst faces.
 fn face_sheets(result: &LandmarkResult, dataset: &Dataset, card: &ModelCard) -> (Frame, Frame) {
+    best_and_worst(result, dataset, card, TILES, (FACE_TILE, FACE_TILE))
+}
+
+/// The `count` best and the `count` worst faces of a result, each a tile of `size` pixels.
+pub(super) fn best_and_worst(
+    result: &LandmarkResult,
+    dataset: &Dataset,
+    card: &ModelCard,
+    count: usize,
+    size: (usize, usize),
+) -> (Frame, Frame) {
     let mut order: Vec<&FaceResult> = result.faces.iter().collect();
     order.sort_by(|a, b| a.error.nme.total_cmp(&b.error.nme));
     let tiles = |faces: &mut dyn Iterator<Item = &&FaceResult>| -> Frame {
         let tiles: Vec<Frame> = faces
-            .take(TILES)
-            .filter_map(|face| face_tile(face, dataset, card))
+            .take(count)
+            .filter_map(|face| face_tile(face, dataset, card, size))
             .collect();
         sheet_of(&tiles)
     };
     (tiles(&mut order.iter()), tiles(&mut order.iter().rev()))
 }
 
-fn face_tile(face: &FaceResult, dataset: &Dataset, card: &ModelCard) -> Option<Frame> {
-    let Task::Landmarks {
-        scheme,
-        crop_margin,
-    } = card.task
-    else {
+/// Pictures of a data set with their labels, `count` of them spread evenly, each a tile of `size` pixels.
+pub(super) fn labelled(
+    dataset: &Dataset,
+    card: &ModelCard,
+    count: usize,
+    size: (usize, usize),
+) -> Frame {
+    let total = dataset.examples.len();
+    let tiles: Vec<Frame> = (0..count.min(total))
+        .filter_map(|step| {
+            let (tile, _) = labelled_tile(dataset, step * total / count.min(total), card, size)?;
+            Some(tile)
+        })
+        .collect();
+    sheet_of(&tiles)
+}
+
+/// A face with its label, and the map of its picture to the tile.
+fn labelled_tile(
+    dataset: &Dataset,
+    example: usize,
+    card: &ModelCard,
+    (width, height): (usize, usize),
+) -> Option<(Frame, Affine)> {
+    let Task::Landmarks { scheme, crop: rule } = card.task else {
         return None;
     };
-    let example = dataset.examples.get(face.example)?;
+    let example = dataset.examples.get(example)?;
     let Label::Landmarks {
         points, face_box, ..
     } = &example.label
     else {
         return None;
     };
-    let region = CropRegion::around_box(face_box, crop_margin);
-    let tile_from_frame = region.crop_from_frame(FACE_TILE, FACE_TILE);
-    let mut crop = Crop::new(FACE_TILE, FACE_TILE, Color::Rgb);
     let frame = example.picture.load().ok()?;
+    let tile_from_frame = rule
+        .region(face_box, (frame.width(), frame.height()))
+        .crop_from_frame(width, height);
+    let mut crop = Crop::new(width, height, Color::Rgb);
     crop.fill(&frame, &tile_from_frame);
-    let mut tile = Frame::from_rgb(FACE_TILE, FACE_TILE, crop.bytes().to_vec())?;
-    for (points, color) in [(points, SKY_BLUE), (&face.predicted_in_frame, ORANGE)] {
-        let in_tile: Vec<Point> = points
-            .iter()
-            .map(|&point| tile_from_frame * point)
-            .collect();
-        draw_thin(&mut tile, &in_tile, scheme, color);
-    }
+    let mut tile = Frame::from_rgb(width, height, crop.bytes().to_vec())?;
+    let in_tile: Vec<Point> = points.iter().map(|&p| tile_from_frame * p).collect();
+    draw_thin(&mut tile, &in_tile, scheme, SKY_BLUE);
+    Some((tile, tile_from_frame))
+}
+
+fn face_tile(
+    face: &FaceResult,
+    dataset: &Dataset,
+    card: &ModelCard,
+    size: (usize, usize),
+) -> Option<Frame> {
+    let Task::Landmarks { scheme, .. } = card.task else {
+        return None;
+    };
+    let (mut tile, tile_from_frame) = labelled_tile(dataset, face.example, card, size)?;
+    let predicted: Vec<Point> = face
+        .predicted_in_frame
+        .iter()
+        .map(|&point| tile_from_frame * point)
+        .collect();
+    draw_thin(&mut tile, &predicted, scheme, ORANGE);
     label(&mut tile, &format!("{:.1} %", face.error.nme));
     Some(tile)
 }
 
 fn draw_thin(tile: &mut Frame, points: &[Point], scheme: Scheme, color: overlay::Rgb) {
+    // Sizes follow from the face's, which a single point does not tell.
     let style = Style {
-        size: 0.7,
+        size: if points.len() == 1 { 5.0 } else { 0.7 },
         ..Style::in_color(color)
     };
     overlay::draw_landmarks(tile, points, scheme, &style);
@@ -201,7 +290,7 @@ fn picture_tile(picture: &PictureResult, mistakes: usize, dataset: &Dataset) -> 
 }
 
 /// The first examples of a batch with their targets.
-fn sample_sheet(batch: &Batch, card: &ModelCard) -> Option<Frame> {
+pub(super) fn sample_sheet(batch: &Batch, card: &ModelCard) -> Option<Frame> {
     let images = batch.tensors.get("image")?;
     let tiles: Option<Vec<Frame>> = (0..images.shape[0].min(TILES))
         .map(|index| sample_tile(batch, images, index, card))

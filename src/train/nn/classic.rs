@@ -1,0 +1,87 @@
+//! The plain networks of the course's first two parts: convolutions, each with ReLU and max pool, then two fully
+//! connected layers. They see grey pictures as a whole. The course had no normalisation layers; these have.
+
+use super::{Kernel, Layers};
+use crate::train::graph::{Attribute, GraphError};
+
+/// A convolution, ReLU and max pool.
+struct Block {
+    kernel: Kernel,
+    width: usize,
+    /// Stride of the pool; 1 keeps the size.
+    pool: usize,
+}
+
+impl Block {
+    const fn new(kernel: Kernel, width: usize) -> Self {
+        Self {
+            kernel,
+            width,
+            pool: 2,
+        }
+    }
+}
+
+/// Four convolutions for the nose tip.
+pub(super) fn nose(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
+    let blocks = [
+        Block::new(Kernel::new(5, 1), 16),
+        Block::new(Kernel::new(3, 1), 24),
+        Block::new(Kernel::new(3, 1), 32),
+        Block::new(Kernel::new(3, 1), 48),
+    ];
+    plain(net, &blocks, 96, landmark_count)
+}
+
+/// Five convolutions up to 128 channels for all points of a face.
+pub(super) fn full_face(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
+    let blocks = [
+        // With a stride of 2 a 7x7 kernel costs no more than a 3x3 one without, and shows more as a picture.
+        Block::new(Kernel::new(7, 2), 16),
+        Block::new(Kernel::new(3, 1), 32),
+        Block::new(Kernel::new(3, 1), 64),
+        Block::new(Kernel::new(3, 1), 96),
+        // Below 8x6 places a fully connected layer could not tell where in the picture something is.
+        Block {
+            pool: 1,
+            ..Block::new(Kernel::new(3, 1), 128)
+        },
+    ];
+    plain(net, &blocks, 192, landmark_count)
+}
+
+/// `hidden` is the width of the first fully connected layer.
+fn plain(
+    net: &mut Layers,
+    blocks: &[Block],
+    hidden: usize,
+    landmark_count: usize,
+) -> Result<(), GraphError> {
+    let mut x = "image".to_owned();
+    for (index, block) in blocks.iter().enumerate() {
+        let name = format!("conv{}", index + 1);
+        x = net.conv_bn_relu(&name, &x, block.width, block.kernel)?;
+        let window = if block.pool == 1 { 3 } else { 2 };
+        x = max_pool(net, &x, window, block.pool)?;
+    }
+    let hidden = net.fully_connected("hidden", &x, hidden)?;
+    let hidden = net.graph.apply("Relu", &[&hidden], &[])?;
+    let landmarks = net.fully_connected("landmarks", &hidden, 2 * landmark_count)?;
+    net.output(&landmarks, "landmarks")
+}
+
+/// The maximum of each `size` x `size` window; windows of an odd size are padded by `size / 2`.
+pub(super) fn max_pool(
+    net: &mut Layers,
+    x: &str,
+    size: usize,
+    stride: usize,
+) -> Result<String, GraphError> {
+    let padding = if size % 2 == 1 { size / 2 } else { 0 };
+    let attributes = [
+        ("kernel_shape", Attribute::Ints(vec![size as i64; 2])),
+        ("strides", Attribute::Ints(vec![stride as i64; 2])),
+        ("pads", Attribute::Ints(vec![padding as i64; 4])),
+    ];
+    net.graph.apply("MaxPool", &[x], &attributes)
+}
