@@ -210,7 +210,7 @@ impl CourseReport<'_> {
                 LABELLED,
                 measured.tile_size(),
             );
-            let caption = "Pictures as the network sees them, undisturbed, with their labels";
+            let caption = "Pictures in the network's frame, undisturbed and in their own colours, with their labels";
             page.picture(&frame, Encoding::Jpeg, caption)?;
             if let Some(frame) = self
                 .sample

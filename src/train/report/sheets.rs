@@ -115,6 +115,7 @@ fn sheet_in_columns(tiles: &[Frame], columns: usize) -> Frame {
     let (width, height) = (first.width(), first.height());
     let rows = tiles.len().div_ceil(columns);
     let mut sheet = Frame::new(width * columns.min(tiles.len()), height * rows);
+    sheet.rgb_mut().fill(255);
     for (index, tile) in tiles.iter().enumerate() {
         let (left, top) = (index % columns * width, index / columns * height);
         for y in 0..height {
