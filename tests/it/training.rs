@@ -139,7 +139,7 @@ fn the_likelihood_of_points_and_their_scales_equals_pytorch() {
     let loss = term.emit(&mut graph).expect("loss");
     let wrt = ["landmarks".to_owned(), "uncertainty".to_owned()];
     let gradients = autodiff::gradients(&mut graph, &loss, &wrt, Backend::Cpu).expect("gradient");
-    graph.outputs = [&[loss.clone()], gradients.as_slice()].concat();
+    graph.outputs = [std::slice::from_ref(&loss), gradients.as_slice()].concat();
     let found = ForwardSession::new(&graph, Device::Cpu, 1)
         .expect("session")
         .run(&[
