@@ -16,8 +16,41 @@ pub struct DetectorConfig {
     /// Of two boxes with a greater intersection over union the one with the lower score is dropped, 0 to 1. Lower:
     /// fewer double boxes on one face, but of two faces close together one may go.
     pub overlap_threshold: f32,
+    /// A box that stays becomes the mean, weighted by their scores, of all boxes with at least this intersection over union
+    /// with it: neighbouring cells and strides see the same face with errors of their own (Gidaris and Komodakis 2015,
+    /// section 4.2). Above 1: it stays as it is.
+    pub voting_threshold: f32,
     /// Boxes that are looked at, from the highest score down: bounds the time a noisy picture can take.
     pub max_candidates: usize,
+    /// How large the network sees a frame.
+    pub input: InputSize,
+}
+
+/// How large a detector's network sees a frame. Cost grows with the area, and so does the reach to small faces: the
+/// released network finds faces from about ten pixels in its input up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputSize {
+    /// As its model card says: for frames that come in a stream.
+    Card,
+    /// Another size, multiples of the network's largest stride.
+    Fixed {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+    },
+    /// As the card says and then at the picture's own size, or shrunk until its longer edge has at most these pixels: for
+    /// pictures that are looked at one by one. The first look finds faces that are larger than the network's field of
+    /// view in the second one. Each new size takes as long as loading the model.
+    Picture {
+        /// Longest edge in pixels.
+        longest_edge: usize,
+    },
+}
+
+impl InputSize {
+    /// For still pictures: their own size up to 640 pixels.
+    pub const STILLS: Self = Self::Picture { longest_edge: 640 };
 }
 
 /// The score is chosen on the released detector's validation pictures: the lowest, in steps of 0.05, with at most one
@@ -28,7 +61,9 @@ impl Default for DetectorConfig {
         Self {
             score_threshold: 0.35,
             overlap_threshold: 0.35,
-            max_candidates: 256,
+            voting_threshold: 0.5,
+            max_candidates: 512,
+            input: InputSize::Card,
         }
     }
 }
@@ -38,9 +73,11 @@ pub struct Detector<M> {
     model: M,
     heads: Vec<Head>,
     config: DetectorConfig,
+    card_size: (usize, usize),
     crop: Crop,
     outputs: Outputs,
     candidates: Vec<Detection>,
+    found: Vec<Detection>,
 }
 
 /// The outputs of one stride.
@@ -73,11 +110,13 @@ impl<M: Infer> Detector<M> {
             })
             .collect();
         Ok(Self {
+            card_size: (card.input_width, card.input_height),
             heads,
             config,
             crop: card.new_crop(),
             outputs: Outputs::default(),
             candidates: Vec::new(),
+            found: Vec::new(),
             model,
         })
     }
@@ -97,19 +136,60 @@ impl<M: Infer> Detector<M> {
     /// # Errors
     /// The network failed, or its outputs do not fit its card.
     pub fn detect(&mut self, frame: &Frame) -> Result<&[Detection], InferError> {
-        let crop_from_frame =
-            CropRegion::whole(frame).crop_from_frame(self.crop.width(), self.crop.height());
         self.candidates.clear();
+        match self.config.input {
+            InputSize::Card => self.look(frame, self.card_size)?,
+            InputSize::Fixed { width, height } => self.look(frame, (width, height))?,
+            InputSize::Picture { longest_edge } => {
+                self.look(frame, self.card_size)?;
+                let own = self.own_size(frame, longest_edge);
+                if own.0 > self.card_size.0 || own.1 > self.card_size.1 {
+                    self.look(frame, own)?;
+                }
+            }
+        }
+        self.candidates
+            .sort_unstable_by(|a, b| b.score.total_cmp(&a.score));
+        self.candidates.truncate(self.config.max_candidates);
+        keep_best(
+            &self.candidates,
+            self.config.overlap_threshold,
+            self.config.voting_threshold,
+            &mut self.found,
+        );
+        Ok(&self.found)
+    }
+
+    /// The smallest input that shows `frame` at its own size, its longer edge shrunk to `longest_edge` if need be.
+    fn own_size(&self, frame: &Frame, longest_edge: usize) -> (usize, usize) {
+        let stride = self.heads.last().map_or(1, |head| head.stride);
+        let longest = frame.width().max(frame.height()).max(1);
+        let shrink = (longest_edge as f32 / longest as f32).min(1.0);
+        let edge = |edge: usize| {
+            let pixels = (edge as f32 * shrink).round() as usize;
+            pixels.max(1).next_multiple_of(stride)
+        };
+        (edge(frame.width()), edge(frame.height()))
+    }
+
+    /// Runs the network on `frame` in an input of `size` and adds what it finds to the candidates, in the frame.
+    fn look(&mut self, frame: &Frame, size: (usize, usize)) -> Result<(), InferError> {
+        if (self.crop.width(), self.crop.height()) != size {
+            self.model.set_input_size(size.0, size.1)?;
+            self.crop = self.model.card().new_crop();
+        }
+        let crop_from_frame = CropRegion::whole(frame).crop_from_frame(size.0, size.1);
         // A frame without pixels has no map.
         let Some(frame_from_crop) = crop_from_frame.inverse() else {
-            return Ok(&self.candidates);
+            return Ok(());
         };
         self.crop.fill(frame, &crop_from_frame);
         self.model.infer(&self.crop, &mut self.outputs)?;
+        let first = self.candidates.len();
         for head in &self.heads {
             head.decode(
                 &self.outputs,
-                (self.crop.width(), self.crop.height()),
+                size,
                 self.config.score_threshold,
                 &mut self.candidates,
             )
@@ -120,14 +200,10 @@ impl<M: Infer> Detector<M> {
                 found,
             })?;
         }
-        self.candidates
-            .sort_unstable_by(|a, b| b.score.total_cmp(&a.score));
-        self.candidates.truncate(self.config.max_candidates);
-        suppress_overlaps(&mut self.candidates, self.config.overlap_threshold);
-        for detection in &mut self.candidates {
+        for detection in &mut self.candidates[first..] {
             detection.face_box = map_box(&frame_from_crop, &detection.face_box);
         }
-        Ok(&self.candidates)
+        Ok(())
     }
 }
 
@@ -213,20 +289,46 @@ fn map_box(target_from_source: &Affine, face_box: &FaceBox) -> FaceBox {
     )
 }
 
-/// Greedy non-maximum suppression of boxes that are sorted from the highest score down, in place.
-fn suppress_overlaps(detections: &mut Vec<Detection>, overlap_threshold: f32) {
-    let mut kept = 0;
-    for index in 0..detections.len() {
-        let candidate = detections[index];
-        let is_double = detections[..kept]
+/// Greedy non-maximum suppression of boxes that are sorted from the highest score down; those that overlap a kept one by
+/// `voting_threshold` have a say in where it is.
+fn keep_best(
+    candidates: &[Detection],
+    overlap_threshold: f32,
+    voting_threshold: f32,
+    kept: &mut Vec<Detection>,
+) {
+    kept.clear();
+    for candidate in candidates {
+        // Kept ones have their best box here, not yet the mean: a mean that drifts must not let doubles through.
+        let is_double = kept
             .iter()
             .any(|better| better.face_box.iou(&candidate.face_box) > overlap_threshold);
         if !is_double {
-            detections[kept] = candidate;
-            kept += 1;
+            kept.push(*candidate);
         }
     }
-    detections.truncate(kept);
+    for detection in kept {
+        let best = detection.face_box;
+        let (mut total, mut sums) = (0.0, [0.0; 4]);
+        for voter in candidates {
+            if voter.face_box.iou(&best) >= voting_threshold {
+                total += voter.score;
+                let FaceBox {
+                    x,
+                    y,
+                    width,
+                    height,
+                } = voter.face_box;
+                for (sum, value) in sums.iter_mut().zip([x, y, width, height]) {
+                    *sum += voter.score * value;
+                }
+            }
+        }
+        if total > 0.0 {
+            let [x, y, width, height] = sums.map(|sum| sum / total);
+            detection.face_box = FaceBox::new(x, y, width, height);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -306,10 +408,17 @@ mod tests {
         model.scores = [1.0, 2.0, -9.0, -1.0, -9.0, -9.0, -9.0, f32::NAN];
         model.boxes[16..24].fill(3f32.ln());
         let mut detector = Detector::new(model, DetectorConfig::default()).unwrap();
+        detector.config.voting_threshold = 0.45;
         let frame = Frame::new(32, 16);
         let found = detector.detect(&frame).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!((found[0].face_box.center().x - 11.5).abs() < 1e-4);
+        // Both are at half the width of the other: they vote with logits 1 and 2, and the middles are 3.5 and 11.5.
+        let (weak, strong) = (sigmoid(1.0), sigmoid(2.0));
+        let expected = (3.5 * weak + 11.5 * strong) / (weak + strong);
+        assert!((found[0].face_box.center().x - expected).abs() < 1e-4);
+        detector.config.voting_threshold = 2.0;
+        let alone = detector.detect(&frame).unwrap()[0].face_box;
+        assert!((alone.center().x - 11.5).abs() < 1e-4);
         detector.config.overlap_threshold = 0.6;
         detector.config.score_threshold = 0.2;
         let scores: Vec<f32> = detector

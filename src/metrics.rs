@@ -5,7 +5,8 @@ mod detection;
 mod landmarks;
 
 pub use detection::{
-    Detection, DetectionSummary, JudgedImage, Outcome, average_precision, judge_detections,
+    Detection, DetectionIntervals, DetectionSummary, JudgedImage, Match, Outcome,
+    average_precision, judge_detections,
 };
 pub use landmarks::{
     CedPoint, FAILURE_NME, FaceError, LandmarkSummary, Normalizer, NormalizingLength,
@@ -81,6 +82,30 @@ pub fn bootstrap_mean_interval(values: &[f64], resamples: usize, seed: u64) -> O
         .collect();
     means.sort_by(f64::total_cmp);
     Some([percentile(&means, 2.5)?, percentile(&means, 97.5)?])
+}
+
+/// The 95 % confidence interval of a figure of `count` things by the percentile bootstrap (Efron 1979): `figure` gets the
+/// indices of each of `resamples` samples drawn with replacement; a sample for which it has no value is left out. The
+/// same `seed` gives the same interval. `None` without things or values.
+pub fn bootstrap_interval(
+    count: usize,
+    resamples: usize,
+    seed: u64,
+    figure: impl Fn(&[usize]) -> Option<f64>,
+) -> Option<[f64; 2]> {
+    if count == 0 {
+        return None;
+    }
+    let mut random = SplitMix64 { state: seed };
+    let mut drawn = vec![0; count];
+    let mut figures: Vec<f64> = (0..resamples)
+        .filter_map(|_| {
+            drawn.fill_with(|| random.below(count));
+            figure(&drawn)
+        })
+        .collect();
+    figures.sort_by(f64::total_cmp);
+    Some([percentile(&figures, 2.5)?, percentile(&figures, 97.5)?])
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, good enough to draw bootstrap samples.

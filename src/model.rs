@@ -258,6 +258,23 @@ pub trait Infer {
     /// # Errors
     /// The crop does not fit the model, or the engine failed.
     fn infer(&mut self, crop: &Crop, outputs: &mut Outputs) -> Result<(), InferError>;
+
+    /// Takes crops of `width` x `height` pixels from now on, with the same weights; the card then says that size. Only a
+    /// fully convolutional network can, at multiples of its largest stride, and not behind every implementation.
+    ///
+    /// # Errors
+    /// The network takes no other size than it has, or not this one.
+    fn set_input_size(&mut self, width: usize, height: usize) -> Result<(), InferError> {
+        let card = self.card();
+        if (card.input_width, card.input_height) == (width, height) {
+            return Ok(());
+        }
+        Err(InferError::Input {
+            model: card.name.clone(),
+            expected: format!("{}x{}", card.input_width, card.input_height),
+            found: format!("{width}x{height}"),
+        })
+    }
 }
 
 impl<T: Infer + ?Sized> Infer for Box<T> {
@@ -267,6 +284,10 @@ impl<T: Infer + ?Sized> Infer for Box<T> {
 
     fn infer(&mut self, crop: &Crop, outputs: &mut Outputs) -> Result<(), InferError> {
         (**self).infer(crop, outputs)
+    }
+
+    fn set_input_size(&mut self, width: usize, height: usize) -> Result<(), InferError> {
+        (**self).set_input_size(width, height)
     }
 }
 

@@ -15,10 +15,22 @@ use tract_core::internal::{Datum, Tensor, TractError, TractResult};
 /// allocates nothing a run; for a float operator tract allocates its result.
 pub struct Engine {
     card: ModelCard,
+    program: Program,
+    /// Programs for other input sizes, the latest used last.
+    resting: Vec<Program>,
+    file: OnnxFile,
+    options: EngineOptions,
+}
+
+/// The network prepared for one input size.
+struct Program {
+    size: (usize, usize),
     plan: Plan,
     input: Arc<Tensor>,
-    kernels: KernelSet,
 }
+
+/// Programs for other sizes that are kept: pictures of a folder often come in a few sizes.
+const MOST_RESTING: usize = 6;
 
 impl Engine {
     /// Loads an ONNX file that `facemark-train export` wrote.
@@ -37,8 +49,26 @@ impl Engine {
     pub fn load_with(path: &Path, options: &EngineOptions) -> Result<Self, ModelError> {
         let file = OnnxFile::read(path)?;
         let card = ModelCard::from_metadata(&file.metadata(), path)?;
+        let program = Program::prepare(&file, &card, options)?;
+        tracing::debug!(model = card.name, path = %path.display(), "model loaded");
+        Ok(Self {
+            card,
+            program,
+            resting: Vec::new(),
+            file,
+            options: options.clone(),
+        })
+    }
+}
+
+impl Program {
+    fn prepare(
+        file: &OnnxFile,
+        card: &ModelCard,
+        options: &EngineOptions,
+    ) -> Result<Self, ModelError> {
         let plan = file.plan(options, Some(card.normalization))?;
-        check_interface(&card, &plan, path)?;
+        check_interface(card, &plan, &file.path)?;
         let input = if plan.takes_bytes {
             let bytes = [card.input_height, card.input_width, card.color.channels()];
             Tensor::zero::<u8>(&[&[1], &bytes[..]].concat())
@@ -47,16 +77,14 @@ impl Engine {
         };
         let input = input
             .map_err(|error| ModelError::Prepare {
-                path: path.to_owned(),
+                path: file.path.clone(),
                 reason: format!("{error:#}"),
             })?
             .into();
-        tracing::debug!(model = card.name, path = %path.display(), "model loaded");
         Ok(Self {
-            card,
+            size: (card.input_width, card.input_height),
             plan,
             input,
-            kernels: options.kernel_set(),
         })
     }
 }
@@ -68,19 +96,73 @@ impl Infer for Engine {
 
     fn infer(&mut self, crop: &Crop, outputs: &mut Outputs) -> Result<(), InferError> {
         self.fill_input(crop)?;
-        let run = self.plan.run([Arc::clone(&self.input)], |port, value| {
+        let Program { plan, input, .. } = &mut self.program;
+        let run = plan.run([Arc::clone(input)], |port, value| {
             let values = value.try_as_plain_ram()?.as_slice::<f32>()?;
             outputs.set(&port.name, value.shape(), values);
             Ok(())
         });
         run.map_err(|error| self.failed(&error))
     }
+
+    /// A size that is new takes as long as loading the model; those used last are kept.
+    fn set_input_size(&mut self, width: usize, height: usize) -> Result<(), InferError> {
+        let size = (width, height);
+        if self.program.size == size {
+            return Ok(());
+        }
+        let known = self.resting.iter().position(|rests| rests.size == size);
+        let program = match known {
+            Some(index) => self.resting.remove(index),
+            None => self.prepare_for(width, height)?,
+        };
+        (self.card.input_width, self.card.input_height) = size;
+        self.resting
+            .push(std::mem::replace(&mut self.program, program));
+        if self.resting.len() > MOST_RESTING {
+            self.resting.remove(0);
+        }
+        Ok(())
+    }
 }
 
 impl Engine {
     /// The integer kernels that run its int8 part, if it has one.
     pub fn kernel_set(&self) -> KernelSet {
-        self.kernels
+        self.options.kernel_set()
+    }
+
+    fn prepare_for(&self, width: usize, height: usize) -> Result<Program, InferError> {
+        const LARGEST: usize = 4096;
+        let largest_stride = match &self.card.task {
+            Task::FaceDetection { strides } => strides.last().copied(),
+            Task::Landmarks { .. } => None,
+        };
+        let fits = |edge: usize| {
+            largest_stride.is_some_and(|stride| edge.is_multiple_of(stride))
+                && (1..=LARGEST).contains(&edge)
+        };
+        if !fits(width) || !fits(height) {
+            let name = self.card.name.clone();
+            return Err(InferError::Input {
+                model: name,
+                expected: match largest_stride {
+                    Some(stride) => format!("multiples of {stride} up to {LARGEST}"),
+                    None => format!("{}x{}", self.card.input_width, self.card.input_height),
+                },
+                found: format!("{width}x{height}"),
+            });
+        }
+        let card = ModelCard {
+            input_width: width,
+            input_height: height,
+            ..self.card.clone()
+        };
+        let file = self.file.with_image_size(width, height);
+        Program::prepare(&file, &card, &self.options).map_err(|error| InferError::Engine {
+            model: self.card.name.clone(),
+            reason: format!("at {width}x{height}: {error}"),
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -88,7 +170,7 @@ impl Engine {
     }
 
     pub(super) fn plan_and_input(&mut self) -> (&mut Plan, &Arc<Tensor>) {
-        (&mut self.plan, &self.input)
+        (&mut self.program.plan, &self.program.input)
     }
 
     fn failed(&self, error: &TractError) -> InferError {
@@ -113,10 +195,11 @@ impl Engine {
             });
         }
         // tract has let go of the last frame's input, so this does not copy.
-        let input = Arc::make_mut(&mut self.input);
+        let Program { plan, input, .. } = &mut self.program;
+        let input = Arc::make_mut(input);
         let mut fill = || -> TractResult<()> {
             let mut view = input.try_as_plain_ram_mut()?;
-            if self.plan.takes_bytes {
+            if plan.takes_bytes {
                 view.as_slice_mut::<u8>()?.copy_from_slice(crop.bytes());
             } else {
                 let planes = view.as_slice_mut::<f32>()?;

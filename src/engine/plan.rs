@@ -21,7 +21,10 @@ use tract_core::internal::{
 use tract_core::ops::source::TypedSource;
 use tract_onnx::{
     model::ParsingContext,
-    pb::{GraphProto, ModelProto, NodeProto},
+    pb::{
+        GraphProto, ModelProto, NodeProto, tensor_shape_proto::dimension::Value as Edge,
+        type_proto::Value as TypeValue,
+    },
     prelude::InferenceModel,
 };
 
@@ -94,6 +97,31 @@ impl OnnxFile {
             path: self.path.clone(),
             proto,
         }
+    }
+
+    /// The same file stating inputs of another size: for images, `[batch, channels, height, width]`. What it stated of
+    /// later values goes, since it followed from the size.
+    pub(super) fn with_image_size(&self, width: usize, height: usize) -> Self {
+        let mut graph = self.graph().clone();
+        graph.value_info.clear();
+        for input in &mut graph.input {
+            if let Some(TypeValue::TensorType(tensor)) =
+                input.r#type.as_mut().and_then(|of| of.value.as_mut())
+                && let Some(shape) = &mut tensor.shape
+                && let [_, _, rows, columns] = shape.dim.as_mut_slice()
+            {
+                rows.value = Some(Edge::DimValue(height as i64));
+                columns.value = Some(Edge::DimValue(width as i64));
+            }
+        }
+        for output in &mut graph.output {
+            if let Some(TypeValue::TensorType(tensor)) =
+                output.r#type.as_mut().and_then(|of| of.value.as_mut())
+            {
+                tensor.shape = None;
+            }
+        }
+        self.with_graph(graph)
     }
 
     pub(super) fn nodes(&self) -> &[NodeProto] {

@@ -4,7 +4,7 @@ use super::{Damaged, EvaluationError, LabelledFolder};
 use crate::{
     annotation::Split,
     detector::Detector,
-    metrics::{DetectionSummary, JudgedImage},
+    metrics::{DetectionIntervals, DetectionSummary, JudgedImage},
     model::Infer,
 };
 use serde::Serialize;
@@ -19,11 +19,32 @@ pub struct DetectionReport {
     pub split: &'static str,
     /// All pictures together.
     #[serde(flatten)]
-    pub summary: DetectionSummary,
+    pub figures: DetectionFigures,
     /// Each data set on its own.
-    pub sets: BTreeMap<String, DetectionSummary>,
+    pub sets: BTreeMap<String, DetectionFigures>,
+    /// The pictures with faces of each kind of box, as the labels name it: what is loose in one kind is not in another.
+    pub box_kinds: BTreeMap<String, DetectionFigures>,
     /// Pictures and labels that could not be used.
     pub damaged: Vec<Damaged>,
+}
+
+/// Figures of some pictures.
+#[derive(Clone, Debug, Serialize)]
+pub struct DetectionFigures {
+    /// The figures.
+    #[serde(flatten)]
+    pub summary: DetectionSummary,
+    /// 95 % intervals of some of them.
+    pub intervals95: DetectionIntervals,
+}
+
+impl DetectionFigures {
+    fn of(images: &[&JudgedImage], score_threshold: f32) -> Self {
+        Self {
+            summary: DetectionSummary::of(images.iter().copied(), score_threshold),
+            intervals95: DetectionIntervals::of(images, score_threshold),
+        }
+    }
 }
 
 /// Evaluates `detector` on `split` of `folders` at `score_threshold`. The detector's own threshold should be low: what
@@ -38,7 +59,7 @@ pub fn evaluate_detector<D: Infer>(
     score_threshold: f32,
     mut on_damaged: impl FnMut(&Damaged),
 ) -> Result<DetectionReport, EvaluationError> {
-    let mut sets: BTreeMap<String, Vec<JudgedImage>> = BTreeMap::new();
+    let mut judged: Vec<(String, String, JudgedImage)> = Vec::new();
     let mut damaged = Vec::new();
     for folder in folders {
         let records = folder.detection_records(split)?;
@@ -61,7 +82,7 @@ pub fn evaluate_detector<D: Infer>(
                 ignore: record.ignore.clone(),
                 detections: detector.detect(&frame)?.to_vec(),
             };
-            sets.entry(record.dataset.clone()).or_default().push(image);
+            judged.push((record.dataset.clone(), record.box_kind.clone(), image));
         }
         if let (0, Some(first)) = (usable, first_damaged) {
             return Err(EvaluationError::NoPicture {
@@ -71,14 +92,27 @@ pub fn evaluate_detector<D: Infer>(
             });
         }
     }
+    let mut sets: BTreeMap<String, Vec<&JudgedImage>> = BTreeMap::new();
+    let mut box_kinds: BTreeMap<String, Vec<&JudgedImage>> = BTreeMap::new();
+    for (set, box_kind, image) in &judged {
+        sets.entry(set.clone()).or_default().push(image);
+        if !image.faces.is_empty() && !box_kind.is_empty() {
+            box_kinds.entry(box_kind.clone()).or_default().push(image);
+        }
+    }
+    let all: Vec<&JudgedImage> = judged.iter().map(|(_, _, image)| image).collect();
+    let figures = |groups: &BTreeMap<String, Vec<&JudgedImage>>| {
+        groups
+            .iter()
+            .map(|(name, images)| (name.clone(), DetectionFigures::of(images, score_threshold)))
+            .collect()
+    };
     Ok(DetectionReport {
         model: detector.model().card().name.clone(),
         split: split.name(),
-        summary: DetectionSummary::of(sets.values().flatten(), score_threshold),
-        sets: sets
-            .iter()
-            .map(|(name, images)| (name.clone(), DetectionSummary::of(images, score_threshold)))
-            .collect(),
+        figures: DetectionFigures::of(&all, score_threshold),
+        sets: figures(&sets),
+        box_kinds: figures(&box_kinds),
         damaged,
     })
 }

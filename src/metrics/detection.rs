@@ -1,5 +1,6 @@
 //! Quality of face detection: which found box is right, and how many are, over a set of pictures.
 
+use super::bootstrap_interval;
 use crate::geometry::FaceBox;
 use serde::{Deserialize, Serialize};
 
@@ -28,14 +29,47 @@ pub enum Outcome {
 /// than for faces, since nobody drew those boxes with care.
 const IGNORE_IOU: f32 = 0.3;
 
-/// Judges the detections of one picture, in their order. From the highest score down, each takes the free face with
-/// the greatest intersection over union, if that is at least `iou`. One that takes none is [`Outcome::Ignored`] when it
+/// When a detection is on a face.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Match {
+    /// Their intersection over union is at least this.
+    Overlap(f32),
+    /// The middle of the found box lies in the labelled one, and its size (square root of the area) is between 1/2.5 and
+    /// 2.5 times the label's: for labels that draw another part of the head than what the detector was taught, as the
+    /// head boxes of the CMU and MIT pictures do.
+    Center,
+}
+
+/// How far sizes may differ where the middle decides.
+const CENTER_SIZE_FACTOR: f32 = 2.5;
+
+impl Match {
+    /// How well `found` is on `face`, more is better; `None`: not at all.
+    fn closeness(self, found: &FaceBox, face: &FaceBox) -> Option<f32> {
+        match self {
+            Self::Overlap(least) => {
+                let overlap = face.iou(found);
+                (overlap >= least).then_some(overlap)
+            }
+            Self::Center => {
+                let (size, found_size) = (face.area().sqrt(), found.area().sqrt());
+                let fits = found_size <= CENTER_SIZE_FACTOR * size
+                    && size <= CENTER_SIZE_FACTOR * found_size
+                    && face.contains(found.center());
+                fits.then(|| -face.center().distance(found.center()) / size)
+            }
+        }
+    }
+}
+
+/// Judges the detections of one picture, in their order. From the highest score down, each takes the free face that it
+/// matches best by `rule`. One that takes none is [`Outcome::Ignored`] when it
 /// overlaps an `ignore` box by 0.3, or lies in one by half of its own area, and [`Outcome::Wrong`] else.
 pub fn judge_detections(
     detections: &[Detection],
     faces: &[FaceBox],
     ignore: &[FaceBox],
-    iou: f32,
+    rule: Match,
 ) -> Vec<Outcome> {
     let mut order: Vec<usize> = (0..detections.len()).collect();
     order.sort_by(|&a, &b| detections[b].score.total_cmp(&detections[a].score));
@@ -45,8 +79,7 @@ pub fn judge_detections(
         let found = &detections[index].face_box;
         let best = (0..faces.len())
             .filter(|&face| !taken[face])
-            .map(|face| (face, faces[face].iou(found)))
-            .filter(|&(_, overlap)| overlap >= iou)
+            .filter_map(|face| Some((face, rule.closeness(found, &faces[face])?)))
             .max_by(|a, b| a.1.total_cmp(&b.1));
         if let Some((face, _)) = best {
             taken[face] = true;
@@ -105,14 +138,14 @@ pub struct JudgedImage {
 
 impl JudgedImage {
     /// (right, wrong) among the detections from `threshold` up.
-    fn count(&self, threshold: f32, iou: f32) -> (usize, usize) {
+    fn count(&self, threshold: f32, rule: Match) -> (usize, usize) {
         let kept: Vec<Detection> = self
             .detections
             .iter()
             .filter(|detection| detection.score >= threshold)
             .copied()
             .collect();
-        let outcomes = judge_detections(&kept, &self.faces, &self.ignore, iou);
+        let outcomes = judge_detections(&kept, &self.faces, &self.ignore, rule);
         let count = |wanted| {
             outcomes
                 .iter()
@@ -120,6 +153,16 @@ impl JudgedImage {
                 .count()
         };
         (count(Outcome::Right), count(Outcome::Wrong))
+    }
+
+    /// Score of each detection that counts, and whether it is right.
+    fn judged(&self, rule: Match) -> impl Iterator<Item = (f32, bool)> {
+        let outcomes = judge_detections(&self.detections, &self.faces, &self.ignore, rule);
+        let scores = self.detections.iter().map(|detection| detection.score);
+        scores
+            .zip(outcomes)
+            .filter(|(_, outcome)| *outcome != Outcome::Ignored)
+            .map(|(score, outcome)| (score, outcome == Outcome::Right))
     }
 }
 
@@ -137,16 +180,25 @@ pub struct DetectionSummary {
     pub recall50: Option<f64>,
     /// Fraction of the faces found at 0.3.
     pub recall30: Option<f64>,
+    /// Fraction of the faces found by [`Match::Center`].
+    #[serde(default)]
+    pub recall_center: Option<f64>,
     /// Right ones among right and wrong ones at 0.5.
     pub precision: Option<f64>,
     /// Right ones among right and wrong ones at 0.3: for labels that are looser than what the detector was taught.
     pub precision30: Option<f64>,
+    /// Right ones among right and wrong ones by [`Match::Center`].
+    #[serde(default)]
+    pub precision_center: Option<f64>,
     /// False positives at 0.5 over pictures.
     pub false_positives_per_image: Option<f64>,
     /// False positives over pictures, of the pictures without a labelled face.
     pub false_positives_per_face_free_image: Option<f64>,
     /// Average precision at 0.5.
     pub ap50: Option<f64>,
+    /// Average precision by [`Match::Center`].
+    #[serde(default)]
+    pub ap_center: Option<f64>,
     /// Scores below it count as not found.
     pub score_threshold: f32,
 }
@@ -158,41 +210,115 @@ impl DetectionSummary {
             score_threshold,
             ..Self::default()
         };
-        let (mut at50, mut at30) = ((0, 0), (0, 0));
+        let (mut at50, mut at30, mut centered) = ((0, 0), (0, 0), (0, 0));
         let mut wrong_in_face_free = 0;
-        let mut judged = Vec::new();
+        let (mut judged, mut judged_by_center) = (Vec::new(), Vec::new());
         for image in images {
             summary.images += 1;
             summary.faces += image.faces.len();
-            let (right50, wrong50) = image.count(score_threshold, 0.5);
-            let (right30, wrong30) = image.count(score_threshold, 0.3);
+            let (right50, wrong50) = image.count(score_threshold, Match::Overlap(0.5));
+            let (right30, wrong30) = image.count(score_threshold, Match::Overlap(0.3));
+            let (right, wrong) = image.count(score_threshold, Match::Center);
+            centered = (centered.0 + right, centered.1 + wrong);
             at50 = (at50.0 + right50, at50.1 + wrong50);
             at30 = (at30.0 + right30, at30.1 + wrong30);
             if image.faces.is_empty() {
                 summary.face_free_images += 1;
                 wrong_in_face_free += wrong50;
             }
-            let outcomes = judge_detections(&image.detections, &image.faces, &image.ignore, 0.5);
-            judged.extend(
-                image
-                    .detections
-                    .iter()
-                    .zip(outcomes)
-                    .filter(|(_, outcome)| *outcome != Outcome::Ignored)
-                    .map(|(detection, outcome)| (detection.score, outcome == Outcome::Right)),
-            );
+            judged.extend(image.judged(Match::Overlap(0.5)));
+            judged_by_center.extend(image.judged(Match::Center));
         }
         let over = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
         summary.recall50 = over(at50.0, summary.faces);
         summary.recall30 = over(at30.0, summary.faces);
+        summary.recall_center = over(centered.0, summary.faces);
+        summary.precision_center = over(centered.0, centered.0 + centered.1);
         summary.precision = over(at50.0, at50.0 + at50.1);
         summary.precision30 = over(at30.0, at30.0 + at30.1);
         summary.false_positives_per_image = over(at50.1, summary.images);
         summary.false_positives_per_face_free_image =
             over(wrong_in_face_free, summary.face_free_images);
         summary.ap50 = average_precision(&judged, summary.faces);
+        summary.ap_center = average_precision(&judged_by_center, summary.faces);
         summary
     }
+}
+
+/// 95 % intervals of some figures of a [`DetectionSummary`], by the percentile bootstrap over pictures (Efron 1979): the
+/// faces of one picture are found or missed together. Absent where the figure is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DetectionIntervals {
+    /// Of [`DetectionSummary::recall50`].
+    pub recall50: Option<[f64; 2]>,
+    /// Of [`DetectionSummary::recall_center`].
+    pub recall_center: Option<[f64; 2]>,
+    /// Of [`DetectionSummary::false_positives_per_face_free_image`].
+    pub false_positives_per_face_free_image: Option<[f64; 2]>,
+    /// Of [`DetectionSummary::ap50`].
+    pub ap50: Option<[f64; 2]>,
+    /// Of [`DetectionSummary::ap_center`].
+    pub ap_center: Option<[f64; 2]>,
+}
+
+/// Resamples of average precision, which is slow, and their seed.
+const RESAMPLES: (usize, u64) = (1000, 1);
+
+impl DetectionIntervals {
+    /// Of the figures that [`DetectionSummary::of`] gives for the same arguments.
+    pub fn of(images: &[&JudgedImage], score_threshold: f32) -> Self {
+        let recall = |rule| {
+            let counts: Vec<(f64, f64)> = images
+                .iter()
+                .filter(|image| !image.faces.is_empty())
+                .map(|image| {
+                    let (right, _) = image.count(score_threshold, rule);
+                    (right as f64, image.faces.len() as f64)
+                })
+                .collect();
+            ratio_interval(&counts)
+        };
+        let average_precision = |rule| {
+            let judged: Vec<(Vec<(f32, bool)>, usize)> = images
+                .iter()
+                .map(|image| (image.judged(rule).collect(), image.faces.len()))
+                .collect();
+            bootstrap_interval(judged.len(), RESAMPLES.0, RESAMPLES.1, |drawn| {
+                let all: Vec<(f32, bool)> = drawn
+                    .iter()
+                    .flat_map(|&index| &judged[index].0)
+                    .copied()
+                    .collect();
+                average_precision(&all, drawn.iter().map(|&index| judged[index].1).sum())
+            })
+        };
+        let face_free: Vec<(f64, f64)> = images
+            .iter()
+            .filter(|image| image.faces.is_empty())
+            .map(|image| {
+                let (_, wrong) = image.count(score_threshold, Match::Overlap(0.5));
+                (wrong as f64, 1.0)
+            })
+            .collect();
+        Self {
+            recall50: recall(Match::Overlap(0.5)),
+            recall_center: recall(Match::Center),
+            false_positives_per_face_free_image: ratio_interval(&face_free),
+            ap50: average_precision(Match::Overlap(0.5)),
+            ap_center: average_precision(Match::Center),
+        }
+    }
+}
+
+/// The interval of the sum of the first numbers over that of the second ones.
+fn ratio_interval(counts: &[(f64, f64)]) -> Option<[f64; 2]> {
+    bootstrap_interval(counts.len(), RESAMPLES.0, RESAMPLES.1, |drawn| {
+        let sum = |number: fn(&(f64, f64)) -> f64| -> f64 {
+            drawn.iter().map(|&index| number(&counts[index])).sum()
+        };
+        let whole = sum(|pair| pair.1);
+        (whole > 0.0).then(|| sum(|pair| pair.0) / whole)
+    })
 }
 
 #[cfg(test)]
@@ -273,9 +399,73 @@ mod tests {
             },
         ];
         for case in cases {
-            let outcomes = judge_detections(&case.detections, &case.faces, &case.ignore, case.iou);
+            let rule = Match::Overlap(case.iou);
+            let outcomes = judge_detections(&case.detections, &case.faces, &case.ignore, rule);
             assert_eq!(outcomes, case.expected, "{}", case.name);
         }
+    }
+
+    #[test]
+    fn the_middle_decides_within_limits_of_size() {
+        let head = FaceBox::new(0.0, 0.0, 40.0, 50.0);
+        let around = |x: f32, y: f32, size: f32| Detection {
+            face_box: FaceBox::new(x - 0.5 * size, y - 0.5 * size, size, size),
+            score: 0.9,
+        };
+        for (name, detection, expected) in [
+            (
+                "the face in its head",
+                around(20.0, 30.0, 26.0),
+                Outcome::Right,
+            ),
+            ("a low part of it", around(20.0, 48.0, 26.0), Outcome::Right),
+            ("below it", around(20.0, 52.0, 26.0), Outcome::Wrong),
+            ("an eye", around(20.0, 25.0, 10.0), Outcome::Wrong),
+            ("the whole body", around(20.0, 40.0, 120.0), Outcome::Wrong),
+        ] {
+            let outcomes = judge_detections(&[detection], &[head], &[], Match::Center);
+            assert_eq!(outcomes, [expected], "{name}");
+        }
+        // Each takes the head whose middle is nearer, whatever their order.
+        let heads = [head, FaceBox::new(30.0, 0.0, 40.0, 50.0)];
+        let pair = [around(36.0, 25.0, 26.0), around(34.0, 25.0, 26.0)];
+        let outcomes = judge_detections(&pair, &heads, &[], Match::Center);
+        assert_eq!(outcomes, [Outcome::Right; 2]);
+    }
+
+    #[test]
+    fn intervals_lie_around_their_figures_and_need_something_to_vary() {
+        let hit = JudgedImage {
+            faces: vec![face(0.0)],
+            ignore: vec![],
+            detections: vec![found(0.0, 0.9)],
+        };
+        let miss = JudgedImage {
+            detections: vec![],
+            ..hit.clone()
+        };
+        let alarm = JudgedImage {
+            faces: vec![],
+            ..hit.clone()
+        };
+        let all_hit = DetectionIntervals::of(&[&hit; 20], 0.5);
+        assert_eq!(all_hit.recall50, Some([1.0, 1.0]));
+        assert_eq!(all_hit.ap50, Some([1.0, 1.0]));
+        assert_eq!(all_hit.false_positives_per_face_free_image, None);
+        let mut mixed = vec![&hit; 15];
+        mixed.extend([&miss; 5]);
+        mixed.extend([&alarm; 4]);
+        let mixed = DetectionIntervals::of(&mixed, 0.5);
+        let [low, high] = mixed.recall50.unwrap();
+        // Binomial with 20 draws at 3/4: the 2.5th and 97.5th percentile are 11 and 18.
+        assert!(
+            (0.5..=0.6).contains(&low) && (0.85..=0.95).contains(&high),
+            "{low} {high}"
+        );
+        assert_eq!(mixed.recall_center, mixed.recall50);
+        assert_eq!(mixed.false_positives_per_face_free_image, Some([1.0, 1.0]));
+        let [low, high] = mixed.ap50.unwrap();
+        assert!(low < high && low > 0.3 && high < 0.95, "{low} {high}");
     }
 
     #[test]
@@ -328,6 +518,10 @@ mod tests {
                 face_free_images: 1,
                 recall50: Some(0.5),
                 recall30: Some(1.0),
+                // The middle of the second box is half a face off: on the edge of the first face's label.
+                recall_center: Some(1.0),
+                precision_center: Some(2.0 / 3.0),
+                ap_center: Some(5.0 / 6.0),
                 precision: Some(1.0 / 3.0),
                 precision30: Some(2.0 / 3.0),
                 false_positives_per_image: Some(1.0),

@@ -3,7 +3,7 @@
 
 mod pixels;
 
-pub use pixels::change_pixels;
+pub use pixels::{change_pixels, hide_part_of_face};
 
 use crate::{
     crop::{CropRegion, CropRule},
@@ -66,8 +66,18 @@ pub struct AugmentConfig {
     pub face_size_ignored: f32,
     /// Standard deviation of the roll of detection pictures, in degrees.
     pub detection_rotation_sigma_deg: f32,
-    /// How often a detection input is put together from 2 x 2 or 3 x 3 pictures, which is where small faces come from.
+    /// Largest roll of detection pictures, in degrees.
+    pub detection_rotation_limit_deg: f32,
+    /// How often a detection input is put together from 2 x 2 pictures, which is where small faces come from.
     pub mosaic_probability: f32,
+    /// How often a tile of such an input is put together from 2 x 2 pictures again, as long as tiles are not too small.
+    pub mosaic_again_probability: f32,
+    /// How often something covers a part of a face of a detection picture.
+    pub face_occlusion_probability: f32,
+    /// How often a picture is darkened as by too little light.
+    pub dark_probability: f32,
+    /// What is left of the light of the darkest pictures.
+    pub dark_min: f32,
 }
 
 impl AugmentConfig {
@@ -97,7 +107,12 @@ impl AugmentConfig {
         face_size_max: 0.8,
         face_size_ignored: 0.0,
         detection_rotation_sigma_deg: 0.0,
+        detection_rotation_limit_deg: 0.0,
         mosaic_probability: 0.0,
+        mosaic_again_probability: 0.0,
+        face_occlusion_probability: 0.0,
+        dark_probability: 0.0,
+        dark_min: 1.0,
     };
 }
 
@@ -124,11 +139,16 @@ impl Default for AugmentConfig {
             jpeg_quality_min: 15,
             occlusion_probability: 0.35,
             occlusion_max: 0.4,
-            face_size_min: 0.1,
+            face_size_min: 0.045,
             face_size_max: 1.1,
-            face_size_ignored: 0.065,
-            detection_rotation_sigma_deg: 8.0,
-            mosaic_probability: 0.6,
+            face_size_ignored: 0.035,
+            detection_rotation_sigma_deg: 22.0,
+            detection_rotation_limit_deg: 65.0,
+            mosaic_probability: 0.65,
+            mosaic_again_probability: 0.4,
+            face_occlusion_probability: 0.2,
+            dark_probability: 0.0,
+            dark_min: 0.15,
         }
     }
 }
@@ -305,7 +325,10 @@ pub fn detection_view(
     config: &AugmentConfig,
     generator: &mut ChaCha8Rng,
 ) -> View {
-    let roll_rad = (config.detection_rotation_sigma_deg * normal(generator)).to_radians();
+    let limit = config.detection_rotation_limit_deg.abs();
+    let roll_rad = (config.detection_rotation_sigma_deg * normal(generator))
+        .clamp(-limit, limit)
+        .to_radians();
     let mirrored = chance(generator, config.flip_probability);
     let (crop_width, crop_height) = (width as f32, height as f32);
     let (frame_width, frame_height) = (frame_size.0 as f32, frame_size.1 as f32);

@@ -14,6 +14,7 @@ use crate::{
     frame::Frame,
     geometry::Point,
     model::Task,
+    scheme::Scheme,
 };
 use draw::{FaceSpec, Sources};
 use order::Order;
@@ -378,7 +379,15 @@ impl Maker {
             (Label::Landmarks { scheme: found, .. }, Task::Landmarks { scheme, .. }) => {
                 found == scheme
             }
-            (Label::Detection { .. }, Task::FaceDetection { .. }) => true,
+            // The box that a detector learns is the tight one around these landmarks.
+            (
+                Label::Detection { .. }
+                | Label::Landmarks {
+                    scheme: Scheme::Ibug68,
+                    ..
+                },
+                Task::FaceDetection { .. },
+            ) => true,
             _ => false,
         };
         let length = config.batches_per_epoch.map(|count| count * config.batch);
@@ -473,9 +482,13 @@ impl Maker {
                 let drawn: Vec<_> = draws
                     .zip(planes)
                     .map(|((example, _, mut generator), plane)| {
-                        let drawn =
-                            self.sources
-                                .picture(example, self.size, self.color, &mut generator);
+                        let drawn = self.sources.picture(
+                            example,
+                            order,
+                            self.size,
+                            self.color,
+                            &mut generator,
+                        );
                         self.write(&drawn.crop, plane);
                         (drawn.boxes, drawn.ignore)
                     })

@@ -11,8 +11,7 @@ use clap::Args;
 use facemark::{
     annotation::Split,
     detector::DetectorConfig,
-    evaluation::{DetectionReport, LabelledFolder, evaluate_detector},
-    metrics::DetectionSummary,
+    evaluation::{DetectionFigures, DetectionReport, LabelledFolder, evaluate_detector},
 };
 use std::path::PathBuf;
 
@@ -75,33 +74,58 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn print_report(report: &DetectionReport) -> Result<(), Failure> {
     print_line(&format!(
-        "{}, split {}, score from {}; FP: false positives a picture",
-        report.model, report.split, report.summary.score_threshold
+        "{}, split {}, score from {}; ct: by the box's middle; FP: false positives a picture; [95 % bootstrap interval]",
+        report.model, report.split, report.figures.summary.score_threshold
     ))?;
     print_line(&format!(
-        "{:<20}{:>7}{:>7}{:>9}{:>9}{:>10}{:>7}{:>13}{:>7}",
-        "set", "images", "faces", "rec@0.5", "rec@0.3", "precision", "FP", "FP face-free", "AP@0.5"
+        "{:<16}{:>7}{:>7}{:>22}{:>9}{:>22}{:>10}{:>7}{:>22}{:>22}{:>7}",
+        "set",
+        "images",
+        "faces",
+        "rec@0.5",
+        "rec@0.3",
+        "rec ct",
+        "precision",
+        "FP",
+        "FP face-free",
+        "AP@0.5",
+        "AP ct"
     ))?;
-    for (name, summary) in &report.sets {
-        print_row(name, summary)?;
+    for (name, figures) in report.sets.iter().chain(&report.box_kinds) {
+        print_row(name, figures)?;
     }
-    print_row("all", &report.summary)?;
+    print_row("all", &report.figures)?;
     print_line(&format!(
         "{} damaged pictures or labels skipped",
         report.damaged.len()
     ))
 }
 
-fn print_row(name: &str, summary: &DetectionSummary) -> Result<(), Failure> {
+fn print_row(name: &str, figures: &DetectionFigures) -> Result<(), Failure> {
+    let (summary, intervals) = (&figures.summary, &figures.intervals95);
     print_line(&format!(
-        "{name:<20}{:>7}{:>7}{:>9}{:>9}{:>10}{:>7}{:>13}{:>7}",
+        "{name:<16}{:>7}{:>7}{:>22}{:>9}{:>22}{:>10}{:>7}{:>22}{:>22}{:>7}",
         summary.images,
         summary.faces,
-        or_dash(summary.recall50, 3),
+        with_interval(summary.recall50, intervals.recall50),
         or_dash(summary.recall30, 3),
+        with_interval(summary.recall_center, intervals.recall_center),
         or_dash(summary.precision, 3),
         or_dash(summary.false_positives_per_image, 3),
-        or_dash(summary.false_positives_per_face_free_image, 3),
-        or_dash(summary.ap50, 3),
+        with_interval(
+            summary.false_positives_per_face_free_image,
+            intervals.false_positives_per_face_free_image
+        ),
+        with_interval(summary.ap50, intervals.ap50),
+        or_dash(summary.ap_center, 3),
     ))
+}
+
+/// `0.950 [0.900, 0.980]`
+fn with_interval(value: Option<f64>, interval: Option<[f64; 2]>) -> String {
+    let value = or_dash(value, 3);
+    match interval {
+        Some([low, high]) => format!("{value} [{low:.3}, {high:.3}]"),
+        None => value,
+    }
 }

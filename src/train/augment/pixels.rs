@@ -5,6 +5,7 @@ use super::{AugmentConfig, chance, log_uniform, normal, symmetric};
 use crate::{
     crop::{Crop, CropRegion},
     frame::Frame,
+    geometry::FaceBox,
 };
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -14,6 +15,10 @@ use std::sync::OnceLock;
 pub fn change_pixels(crop: &mut Crop, config: &AugmentConfig, generator: &mut ChaCha8Rng) {
     if chance(generator, config.occlusion_probability) {
         hide_rectangle(crop, config.occlusion_max, generator);
+    }
+    // No draw where it is switched off: other changes stay as they were before there was this one.
+    if config.dark_probability > 0.0 && chance(generator, config.dark_probability) {
+        darken(crop, log_uniform(generator, config.dark_min, 0.7));
     }
     if chance(generator, config.low_resolution_probability) {
         let side = log_uniform(generator, config.low_resolution_min, 0.8);
@@ -62,6 +67,51 @@ fn hide_rectangle(crop: &mut Crop, largest: f32, generator: &mut ChaCha8Rng) {
                 pixel.copy_from_slice(&colour[..channels]);
             }
         }
+    }
+}
+
+/// Covers a part of `face`, in crop pixels, with one colour from one of its sides, as a hand, a scarf, hair or the edge of
+/// another head would: up to half of the face, and some of what is beside it.
+pub fn hide_part_of_face(crop: &mut Crop, face: &FaceBox, generator: &mut ChaCha8Rng) {
+    let share = generator.random_range(0.2f32..0.5);
+    let side = generator.random_range(0..4);
+    let colour: [u8; 3] = generator.random();
+    let beyond = generator.random_range(0.05f32..0.4);
+    let (mut left, mut top) = (face.x - 0.1 * face.width, face.y - 0.1 * face.height);
+    let (mut right, mut bottom) = (face.x + 1.1 * face.width, face.y + 1.1 * face.height);
+    match side {
+        0 => (left, right) = (face.x - beyond * face.width, face.x + share * face.width),
+        1 => {
+            left = face.x + (1.0 - share) * face.width;
+            right = face.x + (1.0 + beyond) * face.width;
+        }
+        2 => (top, bottom) = (face.y - beyond * face.height, face.y + share * face.height),
+        _ => {
+            top = face.y + (1.0 - share) * face.height;
+            bottom = face.y + (1.0 + beyond) * face.height;
+        }
+    }
+    let (width, height, channels) = (crop.width(), crop.height(), crop.color().channels());
+    let inside = |value: f32, edge: usize| value.round().clamp(0.0, edge as f32) as usize;
+    let (left, right) = (inside(left, width), inside(right, width));
+    let (top, bottom) = (inside(top, height), inside(bottom, height));
+    for row in crop
+        .bytes_mut()
+        .chunks_exact_mut(width * channels)
+        .take(bottom)
+        .skip(top)
+    {
+        for pixel in row[left * channels..right.max(left) * channels].chunks_exact_mut(channels) {
+            pixel.copy_from_slice(&colour[..channels]);
+        }
+    }
+}
+
+/// Leaves `share` of the light.
+fn darken(crop: &mut Crop, share: f32) {
+    let table: [u8; 256] = std::array::from_fn(|byte| (byte as f32 * share + 0.5) as u8);
+    for byte in crop.bytes_mut() {
+        *byte = table[usize::from(*byte)];
     }
 }
 

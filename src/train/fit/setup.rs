@@ -5,6 +5,7 @@ use crate::{
     annotation::Split,
     crop::CropRule,
     model::{ModelCard, ModelError, Task},
+    scheme::Scheme,
     train::{
         checkpoint::{Checkpoint, LATEST},
         dataset::{DataSource, Dataset, Example, Label, OpenOptions},
@@ -193,6 +194,10 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
     let mut card = ModelCard::from_metadata(&forward.metadata, init)?;
     card.name.clone_from(&recipe.name);
     card.training_data.clone_from(&recipe.training_data);
+    if let Some([width, height]) = recipe.input_size {
+        (card.input_width, card.input_height) = (width, height);
+        forward = forward.with_image_size(width, height)?;
+    }
     forward.metadata.extend(card.to_metadata());
     Ok(forward)
 }
@@ -417,7 +422,14 @@ fn suits(example: &Example, card: &ModelCard) -> bool {
     matches!(
         (&example.label, &card.task),
         (Label::Landmarks { .. }, Task::Landmarks { .. })
-            | (Label::Detection { .. }, Task::FaceDetection { .. })
+            | (
+                Label::Detection { .. }
+                    | Label::Landmarks {
+                        scheme: Scheme::Ibug68,
+                        ..
+                    },
+                Task::FaceDetection { .. }
+            )
     )
 }
 

@@ -72,6 +72,31 @@ impl Graph {
         graph.batch_normalized.clone_from(&self.batch_normalized);
         Ok(graph)
     }
+
+    /// The graph for images of another size: every input with four axes becomes `height` x `width`, the weights stay.
+    ///
+    /// # Errors
+    /// A node does not allow that size: only a fully convolutional network has any.
+    pub fn with_image_size(&self, width: usize, height: usize) -> Result<Self, GraphError> {
+        let mut graph = Self::new(&self.name);
+        graph.metadata.clone_from(&self.metadata);
+        for (name, tensor) in &self.initializers {
+            graph.restore(name, tensor.clone())?;
+        }
+        for (name, of) in &self.inputs {
+            let mut of = of.clone();
+            if let [_, _, rows, columns] = of.shape.as_mut_slice() {
+                (*rows, *columns) = (height, width);
+            }
+            graph.input(name, of)?;
+        }
+        for node in &self.nodes {
+            graph.push(node.clone())?;
+        }
+        graph.outputs.clone_from(&self.outputs);
+        graph.batch_normalized.clone_from(&self.batch_normalized);
+        Ok(graph)
+    }
 }
 
 /// The graph as far as it is read, and what is needed to go on.

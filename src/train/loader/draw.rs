@@ -7,8 +7,8 @@ use crate::{
     geometry::{Affine, FaceBox, Point},
     train::{
         augment::{
-            AugmentConfig, Place, View, chance, change_pixels, detection_view, landmark_view,
-            log_uniform, misplaced_view,
+            AugmentConfig, Place, View, chance, change_pixels, detection_view, hide_part_of_face,
+            landmark_view, log_uniform, misplaced_view,
         },
         dataset::{Dataset, Label},
         faults::Faults,
@@ -218,10 +218,12 @@ impl Sources {
         None
     }
 
-    /// A picture for the detector, possibly put together from several.
+    /// A picture for the detector, possibly put together from several: the tiles after the first show examples of
+    /// `order`, which has each set at its share.
     pub(super) fn picture(
         &self,
         index: usize,
+        order: &[usize],
         (width, height): (usize, usize),
         color: Color,
         generator: &mut ChaCha8Rng,
@@ -231,28 +233,18 @@ impl Sources {
             boxes: Vec::new(),
             ignore: Vec::new(),
         };
-        let mosaic = chance(generator, self.augment.mosaic_probability);
-        let across = if !mosaic {
-            1
-        } else if chance(generator, 0.65) {
-            2
-        } else {
-            3
+        let whole = Tile {
+            left: 0,
+            top: 0,
+            width,
+            height,
         };
-        for row in 0..across {
-            for column in 0..across {
-                let chosen = if row + column == 0 {
-                    index
-                } else {
-                    generator.random_range(0..self.dataset.examples.len())
-                };
-                let (left, top) = (column * width / across, row * height / across);
-                let tile = (
-                    (column + 1) * width / across - left,
-                    (row + 1) * height / across - top,
-                );
-                self.tile(chosen, &mut drawn, (left, top), tile, generator);
-            }
+        let mut chosen = Some(index);
+        for tile in self.tiles(whole, self.augment.mosaic_probability, generator) {
+            let index = chosen
+                .take()
+                .unwrap_or_else(|| order[generator.random_range(0..order.len())]);
+            self.fill_tile(index, &mut drawn, tile, generator);
         }
         let smallest = self.augment.face_size_ignored * height as f32;
         let (found, too_small) = drawn
@@ -261,38 +253,75 @@ impl Sources {
             .partition(|face| face.area().sqrt() >= smallest);
         drawn.boxes = found;
         drawn.ignore.extend::<Vec<FaceBox>>(too_small);
+        for face in &drawn.boxes {
+            if chance(generator, self.augment.face_occlusion_probability) {
+                hide_part_of_face(&mut drawn.crop, face, generator);
+            }
+        }
         change_pixels(&mut drawn.crop, &self.augment, generator);
         drawn
     }
 
-    /// Fills the rectangle at (`left`, `top`) of the picture's crop with a view of example `index`.
-    fn tile(
+    /// `tile`, or with `probability` its quarters, each of which may be quartered again.
+    fn tiles(&self, tile: Tile, probability: f32, generator: &mut ChaCha8Rng) -> Vec<Tile> {
+        let quartered = chance(generator, probability);
+        if !quartered || tile.height < 2 * SMALLEST_TILE || tile.width < 2 * SMALLEST_TILE {
+            return vec![tile];
+        }
+        let (left_width, top_height) = (tile.width / 2, tile.height / 2);
+        let columns = [
+            (tile.left, left_width),
+            (tile.left + left_width, tile.width - left_width),
+        ];
+        let rows = [
+            (tile.top, top_height),
+            (tile.top + top_height, tile.height - top_height),
+        ];
+        let mut tiles = Vec::new();
+        for (top, height) in rows {
+            for (left, width) in columns {
+                let quarter = Tile {
+                    left,
+                    top,
+                    width,
+                    height,
+                };
+                let again = self.augment.mosaic_again_probability;
+                tiles.extend(self.tiles(quarter, again, generator));
+            }
+        }
+        tiles
+    }
+
+    /// Fills a rectangle of the picture's crop with a view of example `index`.
+    fn fill_tile(
         &self,
         index: usize,
         drawn: &mut DrawnPicture,
-        (left, top): (usize, usize),
-        (width, height): (usize, usize),
+        tile: Tile,
         generator: &mut ChaCha8Rng,
     ) {
+        let Tile {
+            left,
+            top,
+            width,
+            height,
+        } = tile;
         let Some((label, _, frame)) = Self::readable(&self.dataset, index) else {
             return;
         };
         let (boxes, ignore) = match label {
-            Label::Landmarks { face_box, .. } => (vec![*face_box], Vec::new()),
+            Label::Landmarks { face_box, .. } => (vec![*face_box], elsewhere(face_box, &frame)),
             Label::Detection { boxes, ignore } => (boxes.clone(), ignore.clone()),
         };
-        let full = drawn.crop.height() as f32;
-        let whole = height == drawn.crop.height();
-        let (smallest, largest) = (
-            self.augment.face_size_min * full,
-            self.augment.face_size_max * height as f32,
-        );
-        // A picture of its own mostly shows large faces: shrunk further it would drown in padding.
-        let smallest = if whole {
-            smallest.max(0.25 * full)
-        } else {
-            smallest
-        };
+        let smallest = self.augment.face_size_min * drawn.crop.height() as f32;
+        let largest = self.augment.face_size_max * height as f32;
+        // Faces get as small as the whole picture makes them; shrunk much further it would drown in padding.
+        let whole =
+            (width as f32 / frame.width() as f32).min(height as f32 / frame.height() as f32);
+        let whole = whole * if chance(generator, 0.25) { 0.6 } else { 1.0 };
+        let labelled = boxes.iter().map(|face| face.area().sqrt());
+        let smallest = smallest.max(whole * labelled.fold(f32::INFINITY, f32::min).min(1e4));
         let view = detection_view(
             &boxes,
             (frame.width(), frame.height()),
@@ -301,11 +330,11 @@ impl Sources {
             &self.augment,
             generator,
         );
-        let mut tile = Crop::new(width, height, drawn.crop.color());
-        fill(&mut tile, &frame, &view.crop_from_frame);
-        let channels = tile.color().channels();
+        let mut part = Crop::new(width, height, drawn.crop.color());
+        fill(&mut part, &frame, &view.crop_from_frame);
+        let channels = part.color().channels();
         let stride = drawn.crop.width() * channels;
-        for (y, source) in tile.bytes().chunks_exact(width * channels).enumerate() {
+        for (y, source) in part.bytes().chunks_exact(width * channels).enumerate() {
             let start = (top + y) * stride + left * channels;
             drawn.crop.bytes_mut()[start..start + width * channels].copy_from_slice(source);
         }
@@ -319,7 +348,13 @@ impl Sources {
         };
         let area = FaceBox::new(-0.5, -0.5, width as f32, height as f32);
         for face in &boxes {
-            let seen = view.face_box(face);
+            let seen = match label {
+                Label::Landmarks { points, .. } => {
+                    FaceBox::around(points.iter().map(|&point| view.crop_from_frame * point))
+                        .unwrap_or(view.face_box(face))
+                }
+                Label::Detection { .. } => view.face_box(face),
+            };
             match visible_part(&seen, &area) {
                 part if part >= 0.4 && area.contains(seen.center()) => {
                     drawn.boxes.push(shift(seen));
@@ -336,6 +371,40 @@ impl Sources {
         }
     }
 }
+
+/// Smallest edge of a mosaic's tile, in crop pixels.
+const SMALLEST_TILE: usize = 24;
+
+/// A rectangle of a crop.
+#[derive(Clone, Copy)]
+struct Tile {
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+}
+
+/// A landmark record tells of one face only: whether there are others in the picture is unknown. What is further than
+/// [`KNOWN_MARGIN`] from the face is therefore neither right nor wrong: up to four rectangles of the frame.
+fn elsewhere(face: &FaceBox, frame: &Frame) -> Vec<FaceBox> {
+    let (width, height) = (frame.width() as f32, frame.height() as f32);
+    let left = face.x - KNOWN_MARGIN * face.width;
+    let right = face.x + (1.0 + KNOWN_MARGIN) * face.width;
+    let top = face.y - KNOWN_MARGIN * face.height;
+    let bottom = face.y + (1.0 + KNOWN_MARGIN) * face.height;
+    [
+        FaceBox::new(0.0, 0.0, left, height),
+        FaceBox::new(right, 0.0, width - right, height),
+        FaceBox::new(0.0, 0.0, width, top),
+        FaceBox::new(0.0, bottom, width, height - bottom),
+    ]
+    .into_iter()
+    .filter(|part| part.width > 0.0 && part.height > 0.0)
+    .collect()
+}
+
+/// Width of the ring around a face in which another one would have been seen to overlap it, in sides of the face's box.
+const KNOWN_MARGIN: f32 = 0.5;
 
 /// Fills `crop` as the runtime does. A frame that is to be shrunk a lot is halved first, each pixel the mean of four:
 /// the runtime would take the mean of as many samples, only far more slowly.

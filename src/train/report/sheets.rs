@@ -5,7 +5,7 @@ use crate::{
     crop::{Color, Crop, CropRegion},
     frame::Frame,
     geometry::{Affine, FaceBox, Point},
-    metrics::{Outcome, judge_detections},
+    metrics::{Match, Outcome, judge_detections},
     model::{ModelCard, Task},
     overlay::{self, ORANGE, PAPER, SKY_BLUE, Style},
     scheme::Scheme,
@@ -261,7 +261,12 @@ fn mistakes(picture: &PictureResult) -> usize {
         .filter(|detection| detection.score >= SHOWN_SCORE)
         .copied()
         .collect();
-    let outcomes = judge_detections(&shown, &picture.judged.faces, &picture.judged.ignore, 0.5);
+    let outcomes = judge_detections(
+        &shown,
+        &picture.judged.faces,
+        &picture.judged.ignore,
+        Match::Overlap(0.5),
+    );
     let count = |wanted| outcomes.iter().filter(|&&found| found == wanted).count();
     picture.judged.faces.len() - count(Outcome::Right) + count(Outcome::Wrong)
 }
