@@ -30,15 +30,8 @@ pub struct DetectorConfig {
 /// released network finds faces from about ten pixels in its input up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputSize {
-    /// As its model card says: for frames that come in a stream.
+    /// As its model card said when the detector was made: for frames that come in a stream.
     Card,
-    /// Another size, multiples of the network's largest stride.
-    Fixed {
-        /// Width in pixels.
-        width: usize,
-        /// Height in pixels.
-        height: usize,
-    },
     /// As the card says and then at the picture's own size, or shrunk until its longer edge has at most these pixels: for
     /// pictures that are looked at one by one. The first look finds faces that are larger than the network's field of
     /// view in the second one. Each new size takes as long as loading the model.
@@ -139,7 +132,6 @@ impl<M: Infer> Detector<M> {
         self.candidates.clear();
         match self.config.input {
             InputSize::Card => self.look(frame, self.card_size)?,
-            InputSize::Fixed { width, height } => self.look(frame, (width, height))?,
             InputSize::Picture { longest_edge } => {
                 self.look(frame, self.card_size)?;
                 let own = self.own_size(frame, longest_edge);
@@ -429,6 +421,76 @@ mod tests {
             .collect();
         assert_eq!(scores.len(), 3);
         assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    }
+
+    /// Finds a face in the first cell, whatever its size, and notes the sizes that it was given.
+    struct Resizable {
+        card: ModelCard,
+        seen: Vec<(usize, usize)>,
+    }
+
+    impl Infer for Resizable {
+        fn card(&self) -> &ModelCard {
+            &self.card
+        }
+
+        fn infer(&mut self, crop: &Crop, outputs: &mut Outputs) -> Result<(), InferError> {
+            self.seen.push((crop.width(), crop.height()));
+            let (columns, rows) = (crop.width() / 8, crop.height() / 8);
+            let mut scores = vec![-9.0; columns * rows];
+            scores[0] = 3.0;
+            outputs.set("score_8", &[1, 1, rows, columns], &scores);
+            let boxes = vec![0.0; 4 * columns * rows];
+            outputs.set("box_8", &[1, 4, rows, columns], &boxes);
+            Ok(())
+        }
+
+        fn set_input_size(&mut self, width: usize, height: usize) -> Result<(), InferError> {
+            (self.card.input_width, self.card.input_height) = (width, height);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn pictures_are_looked_at_twice_when_they_are_larger_than_the_input() {
+        let cases = [
+            // Frame, the sizes that the network sees it in, and the widths of the faces found in the frame.
+            ((30, 14), vec![(32, 16)], vec![7.5]),
+            ((64, 32), vec![(32, 16), (64, 32)], vec![16.0, 8.0]),
+            ((60, 30), vec![(32, 16), (64, 32)], vec![15.0, 7.5]),
+            // The longer edge is shrunk to 96.
+            ((192, 48), vec![(32, 16), (96, 24)], vec![48.0, 16.0]),
+        ];
+        for ((width, height), sizes, widths) in cases {
+            let config = DetectorConfig {
+                input: InputSize::Picture { longest_edge: 96 },
+                ..DetectorConfig::default()
+            };
+            let model = Resizable {
+                card: fixed(stride8()).card,
+                seen: Vec::new(),
+            };
+            let mut detector = Detector::new(model, config).unwrap();
+            let found = detector.detect(&Frame::new(width, height)).unwrap();
+            let mut found: Vec<f32> = found.iter().map(|found| found.face_box.width).collect();
+            found.sort_by(|a, b| b.total_cmp(a));
+            assert_eq!(detector.model().seen, sizes, "{width}x{height}");
+            assert_eq!(found.len(), widths.len(), "{found:?}");
+            for (found, expected) in found.iter().zip(widths) {
+                assert!((found - expected).abs() < 1e-3, "{width}x{height}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_network_of_one_size_refuses_another() {
+        let mut model = fixed(stride8());
+        assert!(model.set_input_size(32, 16).is_ok());
+        let error = model.set_input_size(64, 16).unwrap_err().to_string();
+        assert!(
+            error.contains("32x16") && error.contains("64x16"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -131,9 +131,11 @@ fn eval_with_a_detector_counts_missed_faces() {
         folder.path().join("landmarks.onnx"),
         folder.path().join("detector.onnx"),
     );
-    let evaluate = || {
+    let evaluate = |size: &str| {
         json_of(&[
             "eval",
+            "--detector-size",
+            size,
             "--data",
             text(folder.path()),
             "--model",
@@ -147,11 +149,15 @@ fn eval_with_a_detector_counts_missed_faces() {
     };
     // The detector's boxes are as large as the frame and centred on quarters of it: the nearest overlaps the labelled
     // box by a quarter (576 of 1024 pixels each side of 24: 576 / (4096 + 1024 - 576) is too little).
-    let report = evaluate();
+    let report = evaluate("model");
     assert_eq!(
         (&report["faces"], &report["missed"]),
         (&json!(1), &json!(1))
     );
+    // In the frame's own size they are half as large: one lies around the middle of each of 16 cells, and overlaps the
+    // label enough.
+    assert_eq!(evaluate("auto")["missed"], 0);
+    assert_eq!(evaluate("64x64")["missed"], 0);
     assert_eq!(
         (&report["nme_mean"], &report["fr8"]),
         (&Value::Null, &json!(1.0))
@@ -160,7 +166,13 @@ fn eval_with_a_detector_counts_missed_faces() {
     let mut record = landmark_record("images/64.png", 0.0);
     record["box"] = json!([-16.5, -16.5, 64.0, 64.0]);
     write_lines(&folder, &[record]);
-    assert_eq!(evaluate()["missed"], 0);
+    assert_eq!(evaluate("model")["missed"], 0);
+    let arguments = ["detect-eval", "--data", text(folder.path()), "--model"];
+    for size in ["40x40", "0x16", "large"] {
+        let output =
+            facemark(&[&arguments[..], &[text(&detector), "--detector-size", size]].concat());
+        assert_eq!(output.status.code(), Some(2), "{size}");
+    }
 }
 
 #[test]
@@ -196,6 +208,8 @@ fn detect_eval_gives_the_figures_that_were_put_in() {
         ("faces", 1.0),
         ("recall50", 1.0),
         ("recall30", 1.0),
+        // The middle of one box lies in the label, those of two more on its edge or in it too: any takes it.
+        ("recall_center", 1.0),
         ("precision", 1.0 / 8.0),
         ("false_positives_per_image", 7.0 / 3.0),
         ("false_positives_per_face_free_image", 2.0),
@@ -209,6 +223,12 @@ fn detect_eval_gives_the_figures_that_were_put_in() {
         assert_near(&report[key], expected, key);
     }
     assert_near(&report["sets"]["faces"]["precision"], 0.25, "faces");
+    assert_near(
+        &report["box_kinds"]["landmark_tight"]["precision"],
+        0.25,
+        "tight",
+    );
+    assert_eq!(report["intervals95"]["recall50"], json!([1.0, 1.0]));
     assert_eq!(report["sets"]["free"]["recall50"], Value::Null);
     let strict = [&arguments[..], &["--threshold", "0.99"]].concat();
     let report = json_of(&strict);

@@ -118,3 +118,54 @@ fn released_models_agree_on_faces() {
         }
     }
 }
+
+/// A detector's weights serve any input size: the engine re-declares it as training does, and what a picture gave at the
+/// first size it gives again afterwards.
+#[test]
+fn detectors_take_other_sizes() {
+    if !has_onnxruntime() {
+        return;
+    }
+    for path in released_models() {
+        let mut engine = Engine::load(&path).expect("loads");
+        let card = engine.card().clone();
+        if !matches!(card.task, Task::FaceDetection { .. }) {
+            assert!(engine.set_input_size(128, 128).is_err());
+            assert_eq!(engine.card(), &card);
+            continue;
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(2);
+        let mut first = card.new_crop();
+        first.bytes_mut().fill_with(|| random.random());
+        let mut before = Outputs::default();
+        engine.infer(&first, &mut before).expect("the engine runs");
+        let bytes = std::fs::read(&path).expect("readable");
+        let graph = Graph::from_onnx(&bytes, &path).expect("a graph of ours");
+        for (width, height) in [(320, 96), (64, 224)] {
+            engine
+                .set_input_size(width, height)
+                .expect("multiples of 32");
+            assert_eq!(
+                (engine.card().input_width, engine.card().input_height),
+                (width, height)
+            );
+            let graph = graph.with_image_size(width, height).expect("convolutions");
+            let mut session = SessionModel::new(&graph, engine.card().clone(), Device::Cpu, 1)
+                .unwrap_or_else(|error| panic!("{error}"));
+            let mut crop = engine.card().new_crop();
+            crop.bytes_mut().fill_with(|| random.random());
+            let difference = greatest_difference(&mut engine, &mut session, &crop);
+            assert!(difference <= TOLERANCE, "{}: {difference}", path.display());
+        }
+        assert!(engine.set_input_size(100, 96).is_err());
+        assert!(engine.set_input_size(0, 96).is_err());
+        engine
+            .set_input_size(card.input_width, card.input_height)
+            .expect("its own size");
+        let mut after = Outputs::default();
+        engine.infer(&first, &mut after).expect("the engine runs");
+        for output in before.iter() {
+            assert_eq!(Some(output), after.get(&output.name));
+        }
+    }
+}

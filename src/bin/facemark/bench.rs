@@ -1,6 +1,7 @@
 //! `facemark bench`: how long one run of a model takes, or each stage of the live path.
 
 use crate::{
+    detector_size::DetectorSize,
     engine_arguments::EngineArguments,
     failure::Failure,
     measure::{peak_rss_bytes, process_cpu_secs},
@@ -10,7 +11,7 @@ use crate::{
 use clap::Args;
 use facemark::{
     crop::{Crop, CropRegion},
-    detector::DetectorConfig,
+    detector::{DetectorConfig, InputSize},
     engine::{Engine, LayerTime},
     frame::Frame,
     geometry::FaceBox,
@@ -236,7 +237,14 @@ fn bench_pipeline(arguments: &Arguments) -> Result<Report, Failure> {
     };
     let options = arguments.engine.options();
     let config = DetectorConfig::default();
-    let (mut detector, detector_ms) = timed(|| open_detector(None, config, &options))?;
+    let (mut detector, detector_ms) = timed(|| {
+        open_detector(
+            None,
+            config,
+            (&DetectorSize::default(), InputSize::Card),
+            &options,
+        )
+    })?;
     let (mut landmarker, landmarks_ms) = timed(|| open_landmarker(None, &options))?;
     // A face of half the frame's height, turned a little, as in front of a webcam.
     let size = 0.5 * frame.height() as f32;

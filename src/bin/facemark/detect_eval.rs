@@ -1,6 +1,7 @@
 //! `facemark detect-eval`: how many faces the detector finds, and how many that are none.
 
 use crate::{
+    detector_size::DetectorSize,
     engine_arguments::EngineArguments,
     eval::failure_of,
     failure::Failure,
@@ -10,7 +11,7 @@ use crate::{
 use clap::Args;
 use facemark::{
     annotation::Split,
-    detector::DetectorConfig,
+    detector::{DetectorConfig, InputSize},
     evaluation::{DetectionFigures, DetectionReport, LabelledFolder, evaluate_detector},
 };
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = DetectorConfig::default().score_threshold, value_parser = score)]
     threshold: f32,
     #[command(flatten)]
+    detector_size: DetectorSize,
+    #[command(flatten)]
     engine: EngineArguments,
     /// Print one JSON object
     #[arg(long)]
@@ -56,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut detector = open_detector(
         arguments.model.as_deref(),
         config,
+        (&arguments.detector_size, InputSize::STILLS),
         &arguments.engine.options(),
     )?;
     let report = evaluate_detector(

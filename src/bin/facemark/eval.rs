@@ -1,6 +1,7 @@
 //! `facemark eval`: landmark accuracy on a labelled folder.
 
 use crate::{
+    detector_size::DetectorSize,
     engine_arguments::EngineArguments,
     failure::Failure,
     networks::{open_detector, open_landmarker},
@@ -9,7 +10,7 @@ use crate::{
 use clap::{Args, ValueEnum};
 use facemark::{
     annotation::Split,
-    detector::DetectorConfig,
+    detector::{DetectorConfig, InputSize},
     evaluation::{EvaluationError, FaceBoxes, LabelledFolder, LandmarkReport, evaluate_landmarks},
     metrics::LandmarkSummary,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     detector: Option<PathBuf>,
     #[command(flatten)]
+    detector_size: DetectorSize,
+    #[command(flatten)]
     engine: EngineArguments,
     /// Print one JSON object
     #[arg(long)]
@@ -55,6 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Boxes::Detector => Some(open_detector(
             arguments.detector.as_deref(),
             DetectorConfig::default(),
+            (&arguments.detector_size, InputSize::STILLS),
             &options,
         )?),
     };

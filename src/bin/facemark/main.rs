@@ -3,6 +3,7 @@
 mod bench;
 mod cameras;
 mod detect_eval;
+mod detector_size;
 mod engine_arguments;
 mod eval;
 mod failure;

@@ -1,11 +1,11 @@
 //! Opens the networks that commands ask for, with the released ones as defaults.
 
-use crate::{failure::Failure, models};
+use crate::{detector_size::DetectorSize, failure::Failure, models};
 use facemark::{
-    detector::{Detector, DetectorConfig},
+    detector::{Detector, DetectorConfig, InputSize},
     engine::{Engine, EngineOptions},
     landmarker::Landmarker,
-    model::WrongTask,
+    model::{Infer, Task, WrongTask},
 };
 use std::path::Path;
 
@@ -18,14 +18,24 @@ pub(crate) fn open_landmarker(
     Landmarker::new(Engine::load_with(&path, options)?).map_err(|error| unfit(&path, error))
 }
 
-/// The face detector at `given`, or the released one.
+/// The face detector at `given`, or the released one. It sees pictures as `size` says, or `default` when that says nothing.
 pub(crate) fn open_detector(
     given: Option<&Path>,
     config: DetectorConfig,
+    (size, default): (&DetectorSize, InputSize),
     options: &EngineOptions,
 ) -> Result<Detector<Engine>, Failure> {
     let path = models::model_path(given, models::DETECTOR)?;
-    Detector::new(Engine::load_with(&path, options)?, config).map_err(|error| unfit(&path, error))
+    let mut engine = Engine::load_with(&path, options)?;
+    let (input, edges) = size.resolve(default);
+    // A landmark network keeps its size, so that the error is about its task.
+    if let (Some((width, height)), Task::FaceDetection { .. }) = (edges, &engine.card().task) {
+        engine
+            .set_input_size(width, height)
+            .map_err(Failure::input)?;
+    }
+    let config = DetectorConfig { input, ..config };
+    Detector::new(engine, config).map_err(|error| unfit(&path, error))
 }
 
 /// A model of another task: the error names the model, this its file.

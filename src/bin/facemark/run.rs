@@ -1,6 +1,7 @@
 //! `facemark run` and `facemark live`: a source through the tracker into a window and files.
 
 use crate::{
+    detector_size::DetectorSize,
     engine_arguments::EngineArguments,
     failure::Failure,
     networks::{open_detector, open_landmarker},
@@ -8,7 +9,7 @@ use crate::{
 };
 use clap::Args;
 use facemark::{
-    detector::DetectorConfig,
+    detector::{DetectorConfig, InputSize},
     live::{self, RunConfig, RunError},
     sink::{self, JsonLines, Window},
     source::{self, FrameSize, Input, Source, SourceError, SourceKind, demo},
@@ -82,6 +83,8 @@ struct SharedArguments {
     #[arg(long, value_name = "FILE")]
     detector: Option<PathBuf>,
     #[command(flatten)]
+    detector_size: DetectorSize,
+    #[command(flatten)]
     engine: EngineArguments,
 }
 
@@ -136,10 +139,16 @@ pub(crate) fn live(arguments: &LiveArguments) -> Result<(), Failure> {
 
 fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(), Failure> {
     let options = shared.engine.options();
+    let source = source::open(input).map_err(|error| source_failure(error, input))?;
+    let size = match source.kind() {
+        SourceKind::Stills => InputSize::STILLS,
+        SourceKind::Live | SourceKind::Recorded => InputSize::Card,
+    };
     let tracker = Tracker::new(
         open_detector(
             shared.detector.as_deref(),
             DetectorConfig::default(),
+            (&shared.detector_size, size),
             &options,
         )?,
         open_landmarker(shared.model.as_deref(), &options)?,
@@ -148,7 +157,6 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
             ..TrackerConfig::default()
         },
     );
-    let source = source::open(input).map_err(|error| source_failure(error, input))?;
     let window = if shared.no_window {
         None
     } else {

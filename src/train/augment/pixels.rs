@@ -354,7 +354,7 @@ fn compress(crop: &mut Crop, quality: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crop::Color;
+    use crate::{crop::Color, geometry::Point};
 
     fn ramp(color: Color) -> Crop {
         let mut crop = Crop::new(48, 40, color);
@@ -377,6 +377,51 @@ mod tests {
             .map(|(&a, &b)| u32::from(a.abs_diff(b)))
             .sum();
         total as f32 / left.bytes().len() as f32
+    }
+
+    #[test]
+    fn a_part_of_a_face_is_hidden_and_most_of_it_stays() {
+        let face = FaceBox::new(10.0, 8.0, 24.0, 20.0);
+        let mut generator = generator();
+        for _ in 0..50 {
+            let before = ramp(Color::Rgb);
+            let mut crop = before.clone();
+            hide_part_of_face(&mut crop, &face, &mut generator);
+            let changed: Vec<usize> = (0..48 * 40)
+                .filter(|pixel| crop.bytes()[3 * pixel..][..3] != before.bytes()[3 * pixel..][..3])
+                .collect();
+            let in_face = changed
+                .iter()
+                .filter(|&&pixel| {
+                    face.contains(Point::new((pixel % 48) as f32, (pixel / 48) as f32))
+                })
+                .count() as f32;
+            let share = in_face / face.area();
+            assert!((0.1..=0.6).contains(&share), "{share}");
+        }
+        // A face beyond the edges has nothing to hide outside the crop.
+        for face in [
+            FaceBox::new(-90.0, -90.0, 20.0, 20.0),
+            FaceBox::new(90.0, 90.0, 20.0, 20.0),
+            FaceBox::new(-10.0, 30.0, 30.0, 30.0),
+        ] {
+            hide_part_of_face(&mut ramp(Color::Gray), &face, &mut generator);
+        }
+    }
+
+    #[test]
+    fn darkness_leaves_its_share_of_the_light() {
+        let config = AugmentConfig {
+            dark_probability: 1.0,
+            dark_min: 0.2,
+            ..AugmentConfig::NONE
+        };
+        let mut crop = Crop::new(8, 8, Color::Rgb);
+        crop.bytes_mut().fill(200);
+        change_pixels(&mut crop, &config, &mut generator());
+        let byte = crop.bytes()[0];
+        assert!((40..=140).contains(&byte), "{byte}");
+        assert!(crop.bytes().iter().all(|&other| other == byte));
     }
 
     #[test]

@@ -455,6 +455,7 @@ fn visible_part(face: &FaceBox, area: &FaceBox) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::augment::generator;
 
     #[test]
     fn halving_first_shows_what_the_runtime_shows() {
@@ -488,6 +489,62 @@ mod tests {
             let mean = difference as f32 / direct.bytes().len() as f32;
             assert!(mean < 2.0, "{width}x{height}: {mean}");
         }
+    }
+
+    #[test]
+    fn tiles_cover_the_picture_once() {
+        let sources = Sources {
+            dataset: Arc::default(),
+            negatives: None,
+            augment: AugmentConfig::default(),
+            faults: Faults::default(),
+        };
+        let whole = Tile {
+            left: 0,
+            top: 0,
+            width: 251,
+            height: 190,
+        };
+        let mut counts = Vec::new();
+        for index in 0..40 {
+            let mut generator = generator(1, 0, index, 0);
+            let tiles = sources.tiles(whole, 0.8, &mut generator);
+            let mut covered = vec![0; 251 * 190];
+            for tile in &tiles {
+                assert!(tile.width >= SMALLEST_TILE && tile.height >= SMALLEST_TILE);
+                for y in tile.top..tile.top + tile.height {
+                    for x in tile.left..tile.left + tile.width {
+                        covered[y * 251 + x] += 1;
+                    }
+                }
+            }
+            assert!(covered.iter().all(|&times| times == 1));
+            counts.push(tiles.len());
+        }
+        assert!(counts.contains(&1) && counts.contains(&4), "{counts:?}");
+        assert!(counts.iter().any(|&count| count > 4), "{counts:?}");
+    }
+
+    #[test]
+    fn around_a_labelled_face_nothing_is_known_of_others() {
+        let frame = Frame::new(100, 80);
+        let face = FaceBox::new(30.0, 20.0, 20.0, 20.0);
+        let unknown = elsewhere(&face, &frame);
+        assert_eq!(unknown.len(), 4);
+        let is_unknown = |x, y| unknown.iter().any(|part| part.contains(Point::new(x, y)));
+        for (x, y, expected) in [
+            (40.0, 30.0, false),
+            (22.0, 12.0, false),
+            (58.0, 48.0, false),
+            (15.0, 30.0, true),
+            (70.0, 30.0, true),
+            (40.0, 5.0, true),
+            (40.0, 60.0, true),
+        ] {
+            assert_eq!(is_unknown(x, y), expected, "{x} {y}");
+        }
+        // A face that fills its picture leaves nothing open.
+        assert!(elsewhere(&FaceBox::new(5.0, 5.0, 90.0, 70.0), &frame).is_empty());
     }
 
     #[test]
