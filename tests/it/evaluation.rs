@@ -2,7 +2,11 @@
 //! known, so that every figure can be computed by hand.
 
 use crate::tiny_model;
-use facemark::{detector::DetectorConfig, frame::Frame, picture};
+use facemark::{
+    detector::{DetectorConfig, InputSize},
+    frame::Frame,
+    picture,
+};
 use serde_json::{Value, json};
 use std::{
     path::Path,
@@ -217,7 +221,9 @@ fn detect_eval_gives_the_figures_that_were_put_in() {
         ("ap50", 1.0 / 8.0),
         (
             "score_threshold",
-            DetectorConfig::default().score_threshold.into(),
+            DetectorConfig::for_input(InputSize::STILLS)
+                .score_threshold
+                .into(),
         ),
     ] {
         assert_near(&report[key], expected, key);

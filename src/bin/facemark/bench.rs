@@ -11,7 +11,7 @@ use crate::{
 use clap::Args;
 use facemark::{
     crop::{Crop, CropRegion},
-    detector::{DetectorConfig, InputSize},
+    detector::InputSize,
     engine::{Engine, LayerTime},
     frame::Frame,
     geometry::FaceBox,
@@ -236,12 +236,11 @@ fn bench_pipeline(arguments: &Arguments) -> Result<Report, Failure> {
         }
     };
     let options = arguments.engine.options();
-    let config = DetectorConfig::default();
     let (mut detector, detector_ms) = timed(|| {
         open_detector(
             None,
-            config,
             (&DetectorSize::default(), InputSize::Card),
+            None,
             &options,
         )
     })?;

@@ -11,7 +11,7 @@ use crate::{
 use clap::Args;
 use facemark::{
     annotation::Split,
-    detector::{DetectorConfig, InputSize},
+    detector::InputSize,
     evaluation::{DetectionFigures, DetectionReport, LabelledFolder, evaluate_detector},
 };
 use std::path::PathBuf;
@@ -31,9 +31,9 @@ pub(crate) struct Arguments {
     /// Face detector [default: the released one]
     #[arg(long)]
     model: Option<PathBuf>,
-    /// Score from which a detection counts, 0 to 1
-    #[arg(long, default_value_t = DetectorConfig::default().score_threshold, value_parser = score)]
-    threshold: f32,
+    /// Score from which a detection counts, 0 to 1 [default: the one that `run` uses]
+    #[arg(long, value_parser = score)]
+    threshold: Option<f32>,
     #[command(flatten)]
     detector_size: DetectorSize,
     #[command(flatten)]
@@ -52,21 +52,19 @@ fn score(text: &str) -> Result<f32, String> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let folders: Vec<LabelledFolder> = arguments.data.iter().map(LabelledFolder::new).collect();
-    let config = DetectorConfig {
-        score_threshold: LOWEST_SCORE.min(arguments.threshold),
-        ..DetectorConfig::default()
-    };
+    let (usual, _) = arguments.detector_size.resolve(InputSize::STILLS);
+    let threshold = arguments.threshold.unwrap_or(usual.score_threshold);
     let mut detector = open_detector(
         arguments.model.as_deref(),
-        config,
         (&arguments.detector_size, InputSize::STILLS),
+        Some(LOWEST_SCORE.min(threshold)),
         &arguments.engine.options(),
     )?;
     let report = evaluate_detector(
         &folders,
         arguments.split,
         &mut detector,
-        arguments.threshold,
+        threshold,
         |damaged| eprintln!("skipped: {damaged}"),
     )
     .map_err(failure_of)?;

@@ -10,7 +10,7 @@ use crate::{
 use clap::{Args, ValueEnum};
 use facemark::{
     annotation::Split,
-    detector::{DetectorConfig, InputSize},
+    detector::InputSize,
     evaluation::{EvaluationError, FaceBoxes, LabelledFolder, LandmarkReport, evaluate_landmarks},
     metrics::LandmarkSummary,
 };
@@ -57,8 +57,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Boxes::Gt => None,
         Boxes::Detector => Some(open_detector(
             arguments.detector.as_deref(),
-            DetectorConfig::default(),
             (&arguments.detector_size, InputSize::STILLS),
+            None,
             &options,
         )?),
     };

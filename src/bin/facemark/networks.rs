@@ -2,7 +2,7 @@
 
 use crate::{detector_size::DetectorSize, failure::Failure, models};
 use facemark::{
-    detector::{Detector, DetectorConfig, InputSize},
+    detector::{Detector, InputSize},
     engine::{Engine, EngineOptions},
     landmarker::Landmarker,
     model::{Infer, Task, WrongTask},
@@ -18,23 +18,24 @@ pub(crate) fn open_landmarker(
     Landmarker::new(Engine::load_with(&path, options)?).map_err(|error| unfit(&path, error))
 }
 
-/// The face detector at `given`, or the released one. It sees pictures as `size` says, or `default` when that says nothing.
+/// The face detector at `given`, or the released one. It sees pictures as `size` says, or `default` when that says
+/// nothing; boxes count from `score_threshold` on, or from the usual one.
 pub(crate) fn open_detector(
     given: Option<&Path>,
-    config: DetectorConfig,
     (size, default): (&DetectorSize, InputSize),
+    score_threshold: Option<f32>,
     options: &EngineOptions,
 ) -> Result<Detector<Engine>, Failure> {
     let path = models::model_path(given, models::DETECTOR)?;
     let mut engine = Engine::load_with(&path, options)?;
-    let (input, edges) = size.resolve(default);
+    let (mut config, edges) = size.resolve(default);
+    config.score_threshold = score_threshold.unwrap_or(config.score_threshold);
     // A landmark network keeps its size, so that the error is about its task.
     if let (Some((width, height)), Task::FaceDetection { .. }) = (edges, &engine.card().task) {
         engine
             .set_input_size(width, height)
             .map_err(Failure::input)?;
     }
-    let config = DetectorConfig { input, ..config };
     Detector::new(engine, config).map_err(|error| unfit(&path, error))
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use clap::Args;
 use facemark::{
-    detector::{DetectorConfig, InputSize},
+    detector::InputSize,
     live::{self, RunConfig, RunError},
     sink::{self, JsonLines, Window},
     source::{self, FrameSize, Input, Source, SourceError, SourceKind, demo},
@@ -147,8 +147,8 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
     let tracker = Tracker::new(
         open_detector(
             shared.detector.as_deref(),
-            DetectorConfig::default(),
             (&shared.detector_size, size),
+            None,
             &options,
         )?,
         open_landmarker(shared.model.as_deref(), &options)?,
