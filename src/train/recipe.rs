@@ -57,7 +57,8 @@ pub struct Recipe {
     pub crop_margin: f32,
     /// A landmark network sees the whole picture instead, fitted into its input.
     pub whole_frame: bool,
-    /// Width and height of the network's input instead of the architecture's own.
+    /// Width and height of the network's input instead of the architecture's own or the `init` file's; with `init` for
+    /// fully convolutional networks, which the detectors are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_size: Option<[usize; 2]>,
     /// Colour of the network's input, `rgb` or `gray`, instead of the architecture's own.
