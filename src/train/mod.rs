@@ -3,6 +3,7 @@
 pub mod augment;
 pub mod autodiff;
 pub mod checkpoint;
+pub mod collapse_study;
 pub mod dataset;
 pub mod evaluate;
 pub mod export;

@@ -1,5 +1,6 @@
 //! How far a training is: what the log, the checkpoint and the report say of it.
 
+use super::fit::{Finding, Memory};
 use crate::metrics::{DetectionSummary, LandmarkSummary};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ pub struct Progress {
     pub best_score: Option<f64>,
     /// One record a complete epoch.
     pub history: Vec<EpochRecord>,
+    /// What the next look at the training needs.
+    #[serde(default)]
+    pub memory: Memory,
 }
 
 /// One epoch, as it stands in the log.
@@ -45,6 +49,9 @@ pub struct EpochRecord {
     pub validation: Option<Validation>,
     /// Seconds since the training began, over all sittings.
     pub seconds: f64,
+    /// What was found to be wrong since the last record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// Result on a validation or test split.

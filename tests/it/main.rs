@@ -12,6 +12,8 @@
 mod allocations;
 mod architecture;
 mod cli_errors;
+#[cfg(feature = "train")]
+mod diagnosis;
 mod evaluation;
 #[cfg(feature = "train")]
 mod fit;

@@ -52,7 +52,7 @@ fn an_interrupt_leaves_a_checkpoint_that_resumes() {
         .unwrap();
     let log = Path::new(folder).join("log.jsonl");
     let began = Instant::now();
-    while std::fs::read_to_string(&log).map_or(0, |text| text.len()) == 0 {
+    while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("\"kind\":\"step\"")) {
         assert!(
             began.elapsed() < Duration::from_secs(120),
             "no step is logged"
@@ -208,4 +208,53 @@ fn drawn_faces_are_written_as_a_data_set_that_can_be_measured() {
             std::fs::read_to_string(scratch.path().join(kind).join("annotations.jsonl")).unwrap();
         assert_eq!(labels.lines().count(), 9, "{kind}");
     }
+}
+
+#[test]
+fn the_collapse_study_writes_one_page_with_curves_and_no_pictures() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("study");
+    let study = |arguments: &[&str]| {
+        let mut all = vec!["recipe", "collapse-study", "--data", "synthetic:3"];
+        all.extend(["--device", "cpu", "--output", folder.to_str().unwrap()]);
+        all.extend(arguments);
+        run(&all)
+    };
+    let unknown = study(&["--only", "nothing"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", errors(&unknown));
+    assert!(
+        errors(&unknown).contains("one-pass-batch-5"),
+        "{}",
+        errors(&unknown)
+    );
+
+    let quick = [
+        "--only",
+        "usual",
+        "--only",
+        "dead-relus",
+        "--share-of-steps",
+        "0.02",
+    ];
+    let output = study(&quick);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    assert_eq!(page.matches("<svg").count(), 6, "three curves a run");
+    assert!(
+        !page.contains("<img") && !page.contains("data:"),
+        "no pictures"
+    );
+    assert!(page.contains("dead ReLUs: "), "what fit said");
+    let results = std::fs::read(folder.join("results.json")).unwrap();
+    let results: serde_json::Value = serde_json::from_slice(&results).unwrap();
+    let names: Vec<&str> = results["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["dead-relus", "usual"]);
+    assert_eq!(results["runs"][0]["epochs"].as_array().unwrap().len(), 12);
+    let left: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(left.len(), 2, "the trainings themselves are gone");
 }

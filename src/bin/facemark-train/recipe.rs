@@ -1,6 +1,7 @@
 //! `facemark-train recipe`: the parts of the project as one command each. A recipe is a TOML file of the folder `recipes`,
 //! which is built in; a copy of it with changes is used with `--recipe`.
 
+mod collapse_study;
 mod course;
 mod measure;
 mod parts;
@@ -9,7 +10,7 @@ mod sweep;
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
 
-/// Trains a model of the project, measures it on test, quantises it and writes one HTML report.
+/// Trains a model of the project, measures it on test, quantises it and writes one HTML report; or studies what goes wrong.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -26,6 +27,7 @@ enum Which {
     InTheWild(course::Arguments),
     /// The compact network of the live program.
     Live(course::Arguments),
+    CollapseStudy(collapse_study::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -34,5 +36,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Which::FullFace(arguments) => course::run(&parts::FULL_FACE, arguments),
         Which::InTheWild(arguments) => course::run(&parts::IN_THE_WILD, arguments),
         Which::Live(arguments) => course::run(&parts::LIVE, arguments),
+        Which::CollapseStudy(arguments) => collapse_study::run(arguments),
     }
 }

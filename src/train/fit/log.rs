@@ -1,6 +1,6 @@
 //! The log of a training: JSON lines, one object an epoch and one every few steps, so that other programs can follow.
 
-use super::{FitError, StepEvent};
+use super::{Evidence, Finding, FitError, StepEvent};
 use crate::train::{progress::EpochRecord, session::StepReport, whole_file::write_whole};
 use serde_json::json;
 use std::{
@@ -58,6 +58,19 @@ impl Log {
             "gradient_norm": report.gradient_norm,
             "learning_rate": event.learning_rate,
             "pictures_per_second": event.pictures_per_second,
+        }))
+    }
+
+    pub(super) fn diagnosis(
+        &mut self,
+        evidence: &Evidence,
+        found: &[Finding],
+    ) -> Result<(), FitError> {
+        self.line(&json!({
+            "kind": "diagnosis",
+            "step": evidence.moment.steps,
+            "evidence": evidence,
+            "findings": found,
         }))
     }
 

@@ -2,11 +2,16 @@
 //! continuation from any checkpoint. It prints nothing: what happens goes to an observer as [`Event`]s and to the log.
 
 mod constant_channels;
+mod diagnosis;
 mod error;
 mod log;
 mod restore;
 mod setup;
 
+pub use diagnosis::{
+    BoxEvidence, Cause, Evidence, Finding, InputEvidence, LossEvidence, Memory, Moment,
+    PredictionEvidence, ReluEvidence, Setting, ViewEvidence, diagnose,
+};
 pub use error::FitError;
 pub use log::LOG;
 pub use restore::{Trained, checkpoint_file, restore};
@@ -21,9 +26,10 @@ use super::{
     recipe::Recipe,
     report::Report,
     session::{Device, StepSettings, TrainingSession},
-    step::TrainingStep,
+    step::{TrainingState, TrainingStep},
 };
 use crate::model::ModelCard;
+use diagnosis::watch::{Place, Subject, Watch};
 use log::Log;
 use restore::trained_graph;
 use setup::Setup;
@@ -74,6 +80,13 @@ pub enum Event<'a> {
     Ready(&'a Ready),
     /// A step is done.
     Step(&'a StepEvent),
+    /// The training was looked at (see [`diagnose`]).
+    Diagnosis {
+        /// What was measured.
+        evidence: &'a Evidence,
+        /// What is likely wrong and was not said before.
+        findings: &'a [Finding],
+    },
     /// An epoch is done and validated; with a warning when something is wrong with the training.
     Epoch {
         /// The log's record.
@@ -164,6 +177,7 @@ struct Training {
     validation: Dataset,
     progress: Progress,
     log: Log,
+    watch: Watch,
     output: PathBuf,
     threads: usize,
     sets: Vec<SetSummary>,
@@ -174,10 +188,11 @@ struct Training {
 impl Training {
     fn begin(setup: Setup, options: &FitOptions) -> Result<Self, FitError> {
         let device = options.device.resolve()?;
+        let terms = loss_terms(&setup.recipe, &setup.card, &setup.forward);
         let step = TrainingStep::build(
             &setup.forward,
             setup.recipe.batch,
-            &loss_terms(&setup.recipe, &setup.card, &setup.forward),
+            &terms,
             &setup.recipe.optimizer,
             device.backend(),
         )?;
@@ -187,6 +202,14 @@ impl Training {
         };
         let session = TrainingSession::new(&step, device, options.threads, state)?;
         let log = Log::open(&options.output, setup.progress.step)?;
+        let watch = Watch::new(
+            &setup.recipe,
+            &setup.card,
+            &setup.forward,
+            terms,
+            setup.boxes,
+            &setup.loader,
+        );
         Ok(Self {
             recipe: setup.recipe,
             card: setup.card,
@@ -199,6 +222,7 @@ impl Training {
             validation: setup.validation,
             progress: setup.progress,
             log,
+            watch,
             output: options.output.clone(),
             threads: options.threads,
             sets: setup.sets,
@@ -234,6 +258,9 @@ impl Training {
             Some(epochs) => self.recipe.epochs.min(self.progress.epoch + epochs),
             None => self.recipe.epochs,
         };
+        if self.progress.step == 0 {
+            self.look(observe)?;
+        }
         let mut warning = None;
         let mut rate = Rate::default();
         while self.progress.epoch < last_epoch {
@@ -290,7 +317,12 @@ impl Training {
             .recipe
             .schedule
             .learning_rate(self.progress.step, self.total_steps());
+        let before = self.state_before_step()?;
         let report = self.session.step(&batch, &StepSettings { learning_rate })?;
+        if let Some(before) = before {
+            let relative = Watch::relative_step(&before, &self.session.state()?);
+            self.progress.memory.add_step(relative);
+        }
         let loss = f64::from(report.loss);
         let event = StepEvent {
             epoch: self.progress.epoch + 1,
@@ -311,12 +343,60 @@ impl Training {
         self.progress.step += 1;
         self.progress.step_in_epoch += 1;
         self.progress.loss_sum += loss;
+        let total_steps = self.total_steps();
+        self.progress.memory.add_loss(loss, total_steps);
         for (name, value) in &report.terms {
             *self.progress.term_sums.entry(name.clone()).or_default() += f64::from(*value);
         }
         self.progress.seconds += began.elapsed().as_secs_f64();
         self.log.step(&event, &report)?;
         Ok(event)
+    }
+
+    /// The state, when the coming step is one that is measured.
+    fn state_before_step(&self) -> Result<Option<TrainingState>, FitError> {
+        let Progress {
+            epoch,
+            step_in_epoch,
+            ..
+        } = self.progress;
+        if !Watch::measures_step(epoch, step_in_epoch, self.loader.batches_per_epoch()) {
+            return Ok(None);
+        }
+        Ok(Some(self.session.state()?))
+    }
+
+    /// Looks for what is likely wrong. A network that cannot be looked into is no reason to stop.
+    fn look(&mut self, observe: &mut dyn FnMut(&Event<'_>)) -> Result<(), FitError> {
+        let place = Place {
+            steps: self.progress.step,
+            total_steps: self.total_steps(),
+            epoch: self.progress.epoch,
+            steps_per_pass: self.sets.iter().map(|set| set.examples).sum::<usize>() as f64
+                / self.recipe.batch as f64,
+        };
+        if !Watch::is_due(&place, &mut self.progress.memory) {
+            return Ok(());
+        }
+        let state = self.session.state()?;
+        let subject = Subject {
+            step: &self.step,
+            state: &state,
+            device: self.session.device(),
+            threads: self.threads,
+        };
+        match self.watch.look(&subject, &place, &mut self.progress.memory) {
+            Ok((evidence, findings)) => {
+                self.log.diagnosis(&evidence, &findings)?;
+                observe(&Event::Diagnosis {
+                    evidence: &evidence,
+                    findings: &findings,
+                });
+                self.progress.memory.pending.extend(findings);
+            }
+            Err(reason) => tracing::warn!(%reason, "the network could not be diagnosed"),
+        }
+        Ok(())
     }
 
     /// Validates, writes log and checkpoints, and says what is wrong, in words.
@@ -326,6 +406,8 @@ impl Training {
     ) -> Result<Option<String>, FitError> {
         let began = Instant::now();
         let validation = self.validate()?.validation();
+        self.progress.epoch += 1;
+        self.look(observe)?;
         self.progress.seconds += began.elapsed().as_secs_f64();
         let share_done = self.progress.step as f64 / self.total_steps() as f64;
         let warning = trouble_in_words(&validation, share_done);
@@ -341,7 +423,7 @@ impl Training {
             .schedule
             .learning_rate(self.progress.step.saturating_sub(1), self.total_steps());
         let record = EpochRecord {
-            epoch: self.progress.epoch + 1,
+            epoch: self.progress.epoch,
             step: self.progress.step,
             learning_rate: f64::from(learning_rate),
             loss: self.progress.loss_sum / steps,
@@ -351,10 +433,10 @@ impl Training {
                 .collect(),
             validation: Some(validation),
             seconds: self.progress.seconds,
+            findings: std::mem::take(&mut self.progress.memory.pending),
         };
         self.progress.loss_sum = 0.0;
         self.progress.step_in_epoch = 0;
-        self.progress.epoch += 1;
         self.progress.history.push(record.clone());
         self.log.epoch(&record, warning.as_deref())?;
         if best {

@@ -1,6 +1,6 @@
 //! Everything a training needs before its first step: the recipe's model, data and losses, new or from a checkpoint.
 
-use super::{FitError, FitOptions, Start};
+use super::{BoxEvidence, FitError, FitOptions, Start, diagnosis::watch::check_boxes};
 use crate::{
     annotation::Split,
     crop::CropRule,
@@ -49,6 +49,7 @@ pub(super) struct Setup {
     pub(super) resumed: Option<Checkpoint>,
     pub(super) progress: Progress,
     pub(super) mean_shape: Option<MeanShape>,
+    pub(super) boxes: Option<BoxEvidence>,
     pub(super) loader: Loader,
     pub(super) cases: Cases,
     pub(super) validation: Dataset,
@@ -104,6 +105,7 @@ impl Setup {
             recipe.validation_limit,
         )?;
         let (sets, skipped, skipped_count) = data.summary(&card);
+        let boxes = check_boxes(&data.train);
         let loader = Loader::new(
             Arc::new(data.train),
             data.backgrounds.map(Arc::new),
@@ -133,6 +135,7 @@ impl Setup {
             resumed,
             progress,
             mean_shape,
+            boxes,
             loader,
             cases,
             validation: data.validation,

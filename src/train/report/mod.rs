@@ -85,6 +85,9 @@ impl Report<'_> {
         if let Some(warning) = &warning {
             page.warning(warning);
         }
+        for finding in self.history.iter().flat_map(|record| &record.findings) {
+            page.warning(&finding.words);
+        }
         page.figures(&validation);
         for chart in charts::all(self) {
             let path = self.folder.join(chart.file);

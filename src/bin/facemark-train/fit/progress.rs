@@ -35,6 +35,11 @@ impl ProgressPrinter {
         match event {
             Event::Ready(ready) => self.ready(ready),
             Event::Step(step) => self.step(step),
+            Event::Diagnosis { findings, .. } => {
+                for finding in *findings {
+                    self.line(&format!("warning: {}", finding.words));
+                }
+            }
             Event::Epoch {
                 record,
                 warning,
