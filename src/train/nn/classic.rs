@@ -22,13 +22,17 @@ impl Block {
     }
 }
 
-/// Four convolutions for the nose tip.
+/// Four convolutions for the nose tip. The last pool keeps its map's size: from fewer places than 10x7 the fully connected
+/// layers could not tell well where in the picture the nose is.
 pub(super) fn nose(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
     let blocks = [
         Block::new(Kernel::new(5, 1), 16),
         Block::new(Kernel::new(3, 1), 24),
         Block::new(Kernel::new(3, 1), 32),
-        Block::new(Kernel::new(3, 1), 48),
+        Block {
+            pool: 1,
+            ..Block::new(Kernel::new(3, 1), 48)
+        },
     ];
     plain(net, &blocks, 96, landmark_count)
 }
@@ -41,7 +45,6 @@ pub(super) fn full_face(net: &mut Layers, landmark_count: usize) -> Result<(), G
         Block::new(Kernel::new(3, 1), 32),
         Block::new(Kernel::new(3, 1), 64),
         Block::new(Kernel::new(3, 1), 96),
-        // Below 8x6 places a fully connected layer could not tell where in the picture something is.
         Block {
             pool: 1,
             ..Block::new(Kernel::new(3, 1), 128)
