@@ -123,7 +123,8 @@ pub fn draw_uncertain_landmarks(
         }
     }
     let radius = 1.35 * unit;
-    let face_size = tight.width.max(tight.height);
+    // A single point has no size.
+    let face_size = tight.width.max(tight.height).max(1.0);
     for (index, &landmark) in landmarks.iter().enumerate() {
         let error = expected_errors_px.get(index).copied().unwrap_or(0.0);
         let opacity = opacity_of_error(error / face_size);

@@ -521,7 +521,8 @@ mod tests {
                 // The middle of the second box is half a face off: on the edge of the first face's label.
                 recall_center: Some(1.0),
                 precision_center: Some(2.0 / 3.0),
-                ap_center: Some(5.0 / 6.0),
+                // Right at 0.9 and 0.8, wrong at 0.7 and 0.2.
+                ap_center: Some(1.0),
                 precision: Some(1.0 / 3.0),
                 precision30: Some(2.0 / 3.0),
                 false_positives_per_image: Some(1.0),

@@ -352,13 +352,23 @@ pub fn detection_view(
             symmetric(generator, room(crop_width)),
             symmetric(generator, room(crop_height)),
         );
-        let mut center = Point::new(face.center().x + dx, face.center().y + dy);
+        // The room is the crop's, whose axes are rolled.
+        let (sin, cos) = roll_rad.sin_cos();
+        let middle = face.center();
+        let center = Point::new(
+            middle.x + cos * dx - sin * dy,
+            middle.y + sin * dx + cos * dy,
+        );
         // Mostly the crop stays on the picture where it can: otherwise padding would tell where faces are.
-        if chance(generator, 0.7) {
-            center.x = keep_inside(center.x, frame_width, crop_width / scale);
-            center.y = keep_inside(center.y, frame_height, crop_height / scale);
-        }
-        (scale, center)
+        let inside = Point::new(
+            keep_inside(center.x, frame_width, crop_width / scale),
+            keep_inside(center.y, frame_height, crop_height / scale),
+        );
+        let (x, y) = (middle.x - inside.x, middle.y - inside.y);
+        let shows_face = (cos * x + sin * y).abs() < 0.49 * crop_width / scale
+            && (cos * y - sin * x).abs() < 0.49 * crop_height / scale;
+        let stays = chance(generator, 0.7) && shows_face;
+        (scale, if stays { inside } else { center })
     };
     let region = CropRegion {
         center,
