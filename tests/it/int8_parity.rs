@@ -226,7 +226,7 @@ fn released_int8_models_give_what_onnx_runtime_gives_on_faces() {
                 };
                 assert_eq!(wrong, None, "{name} with {kernels}, crop {index}");
             }
-            // Sums of some 200 floats in another order.
+            // Sums of some hundred floats in another order.
             assert!(
                 apart <= 2e-6,
                 "{name} with {kernels}: landmarks differ by {apart}"

@@ -109,7 +109,15 @@ fn the_demo_gives_a_line_a_frame_and_a_summary() {
         for face in line["faces"].as_array().expect("faces") {
             assert_eq!(
                 keys(face),
-                ["box", "confidence", "id", "landmarks", "pose", "score"]
+                [
+                    "box",
+                    "confidence",
+                    "expected_errors_px",
+                    "id",
+                    "landmarks",
+                    "pose",
+                    "score"
+                ]
             );
             assert!(face["id"].as_u64() >= Some(1));
             assert_eq!(face["box"].as_array().map(Vec::len), Some(4));

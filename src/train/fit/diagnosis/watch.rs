@@ -91,14 +91,15 @@ impl Watch {
         }
     }
 
-    /// Whether the coming step, number `step_in_epoch` (from 0) of `steps_per_epoch`, is to be measured: one in the middle
-    /// of each of the first epochs.
+    /// Whether the coming step, number `step_in_epoch` (from 0) of `steps_per_epoch`, is to be measured: the second and one
+    /// in the middle of each of the first epochs. Too long steps end in weights that no step moves any more: they show
+    /// at the beginning; a learning rate that is warmed up shows later.
     pub(in crate::train::fit) fn measures_step(
         epoch: usize,
         step_in_epoch: usize,
         steps_per_epoch: usize,
     ) -> bool {
-        epoch < FIRST_EPOCHS && step_in_epoch == steps_per_epoch / 2
+        epoch < FIRST_EPOCHS && (step_in_epoch == 1 || step_in_epoch == steps_per_epoch / 2)
     }
 
     /// How far a step moved the weights, over their length.
