@@ -38,7 +38,7 @@ impl Layers {
     /// An empty graph with the input `image` of `card`, which becomes its metadata.
     ///
     /// # Errors
-    /// None for a card of [`Architecture::card`].
+    /// None for a card of [`Architecture::card`](super::Architecture::card).
     pub fn new(card: &ModelCard, seed: u64) -> Result<Self, GraphError> {
         let mut graph = Graph::new(&card.name);
         let shape = vec![

@@ -22,7 +22,7 @@ pub struct ViewEvidence {
     /// Correlation of patches around the points in the crop and around the labels in the picture; absent when the
     /// patches show nothing.
     pub correlation: Option<f64>,
-    /// The crops that are turned by more than [`TURN_DEG`] degrees; absent when there are few.
+    /// The crops that are turned by more than 5 degrees; absent when there are few.
     pub turned: Option<TurnedEvidence>,
     /// What moving the points would change; absent when there is nothing to compare.
     pub shifted: Option<ShiftEvidence>,
