@@ -167,6 +167,7 @@ pub fn run(
         stays: stills,
         given: 0,
     };
+    let state = source.state();
     let pace = Pace {
         newest_wins,
         in_time: kind != SourceKind::Live && (config.realtime || main.window.is_some()),
@@ -195,6 +196,7 @@ pub fn run(
     if capture.is_ok() && infer.is_ok() {
         error = main.run(&mut view).err();
     }
+    state.stop();
     main.captured.close();
     main.inferred.close();
     match infer.and_then(|thread| join("inference", thread, None)) {

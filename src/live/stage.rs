@@ -16,6 +16,8 @@ pub(super) struct Captured {
     stamp: FrameStamp,
     name: Option<String>,
     at: Option<Instant>,
+    /// Outages of the source before this frame.
+    outages: u64,
 }
 
 /// A frame with its faces on its way to the main thread.
@@ -70,6 +72,7 @@ fn capture_all(
     pace: Pace,
 ) -> Result<(), SourceError> {
     let mut captured = Captured::default();
+    let state = source.state();
     let mut start = None;
     while let Some(stamp) = source.next(&mut captured.frame)? {
         if pace.in_time {
@@ -81,7 +84,8 @@ fn capture_all(
         }
         captured.stamp = stamp;
         captured.name = source.frame_name();
-        captured.at = Some(Instant::now());
+        captured.at = Some(source.captured_at().unwrap_or_else(Instant::now));
+        captured.outages = state.outages();
         let open = if pace.newest_wins {
             slot.replace(&mut captured)
         } else {
@@ -145,13 +149,16 @@ fn infer_all(
 ) -> Result<(), RunError> {
     let mut captured = Captured::default();
     let mut inferred = Inferred::default();
+    let mut outages = 0;
     while settings
         .frame_limit
         .is_none_or(|limit| tally.frames < limit)
         && from.take(&mut captured)
     {
         let begun = Instant::now();
-        if settings.independent_frames {
+        // A face before an outage says nothing of where it is after it, and time has made a jump.
+        if settings.independent_frames || captured.outages != outages {
+            outages = captured.outages;
             tracker.reset();
         }
         let searches = tracker.counts().detector_runs;

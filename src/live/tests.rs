@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     geometry::{FaceBox, Point},
     sink,
-    source::{FrameStamp, demo},
+    source::{FrameStamp, SourceState, demo},
 };
 use std::thread;
 
@@ -242,4 +242,55 @@ fn a_frame_limit_ends_the_run() {
         config,
     );
     assert_eq!(summary.frames, 4);
+}
+
+/// Gives frames, is gone for a moment after the third, and waits for its end after the sixth.
+struct Unplugged {
+    frames: Clock,
+    state: SourceState,
+}
+
+impl Source for Unplugged {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Recorded
+    }
+
+    fn description(&self) -> String {
+        "unplugged".to_owned()
+    }
+
+    fn next(&mut self, frame: &mut Frame) -> Result<Option<FrameStamp>, SourceError> {
+        if self.frames.next == 3 {
+            self.state.lost("it was unplugged");
+            self.state.back();
+        }
+        if self.frames.next == 6 {
+            while self.state.pause(Duration::from_secs(60)) {}
+            return Ok(None);
+        }
+        self.frames.next(frame)
+    }
+
+    fn state(&self) -> SourceState {
+        self.state.clone()
+    }
+}
+
+#[test]
+fn after_an_outage_the_tracker_starts_anew_and_a_source_that_waits_is_ended() {
+    let state = SourceState::default();
+    let source = Box::new(Unplugged {
+        frames: Clock::new(SourceKind::Recorded, 6),
+        state: state.clone(),
+    });
+    let tracker = oracle(0);
+    let resets = Arc::clone(&tracker.resets);
+    let config = RunConfig {
+        frame_limit: Some(6),
+        ..RunConfig::default()
+    };
+    let (summary, error) = run(source, tracker, config);
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!((summary.frames, state.outages()), (6, 1));
+    assert!(resets.load(Ordering::Relaxed) && state.is_stopped());
 }

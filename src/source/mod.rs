@@ -6,16 +6,21 @@ mod camera;
 pub mod demo;
 mod ffmpeg;
 mod raw;
+mod state;
 mod stills;
 pub mod y4m;
 pub mod yuv;
 
 pub use ffmpeg::FfmpegSource;
 pub use raw::{FrameSize, RawSource};
+pub use state::{Outage, SourceState};
 pub use stills::StillSource;
 
 use crate::{frame::Frame, picture::PictureError};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 /// Which frame this is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -64,6 +69,17 @@ pub trait Source: Send {
     /// The name of the frame that was read last, where it has one of its own (a picture's file name without its ending).
     fn frame_name(&self) -> Option<String> {
         None
+    }
+
+    /// When the frame that was read last was captured, where the source knows: later stages count latency from here.
+    fn captured_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Whether frames come, and how to end a source that waits. A source that may be gone for a while gives the same
+    /// cell every time and stays in [`Self::next`] until frames come again; others give one that never changes.
+    fn state(&self) -> SourceState {
+        SourceState::default()
     }
 
     /// What was left out so far, in words with the file's name.
