@@ -95,6 +95,12 @@ pub enum CropRule {
     },
     /// The whole frame, fitted into the input; where the face is does not matter.
     WholeFrame,
+    /// The largest rectangle of the input's shape in the middle of the frame, for frames in which the face is somewhere in
+    /// the middle: of what it sees it sees more than of a whole frame of another shape.
+    MiddleOfFrame {
+        /// Width over height.
+        aspect: f32,
+    },
 }
 
 impl CropRule {
@@ -103,6 +109,12 @@ impl CropRule {
         match *self {
             Self::AroundFace { margin } => CropRegion::around_box(face_box, margin),
             Self::WholeFrame => CropRegion::of_frame_size(frame_size),
+            Self::MiddleOfFrame { aspect } => {
+                let mut region = CropRegion::of_frame_size(frame_size);
+                region.width = region.width.min(region.height * aspect);
+                region.height = region.width / aspect;
+                region
+            }
         }
     }
 
@@ -111,7 +123,9 @@ impl CropRule {
     pub fn known_box(&self, face_box: &FaceBox, frame_size: (usize, usize)) -> FaceBox {
         match self {
             Self::AroundFace { .. } => *face_box,
-            Self::WholeFrame => FaceBox::new(-0.5, -0.5, frame_size.0 as f32, frame_size.1 as f32),
+            Self::WholeFrame | Self::MiddleOfFrame { .. } => {
+                FaceBox::new(-0.5, -0.5, frame_size.0 as f32, frame_size.1 as f32)
+            }
         }
     }
 }

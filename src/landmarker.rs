@@ -59,7 +59,7 @@ impl<M: Infer> Landmarker<M> {
     }
 
     /// The region for a face whose landmarks in a frame of `frame_size` are roughly known, turned so that the eyes are
-    /// level; of a network that sees whole frames, the frame. `None` when the landmarks enclose no area.
+    /// level; of a network that sees frames, the frame or its middle. `None` when the landmarks enclose no area.
     pub fn region_of_landmarks(
         &self,
         landmarks_in_frame: &[Point],
@@ -67,7 +67,9 @@ impl<M: Infer> Landmarker<M> {
     ) -> Option<CropRegion> {
         let margin = match self.rule {
             CropRule::AroundFace { margin } => margin,
-            CropRule::WholeFrame => return Some(CropRegion::of_frame_size(frame_size)),
+            CropRule::WholeFrame | CropRule::MiddleOfFrame { .. } => {
+                return Some(self.rule.region(&FaceBox::default(), frame_size));
+            }
         };
         let roll_rad = eye_line_roll(self.scheme, landmarks_in_frame);
         CropRegion::around_landmarks(landmarks_in_frame, roll_rad, margin)

@@ -298,6 +298,7 @@ const TASK: &str = "facemark.task";
 const SCHEME: &str = "facemark.scheme";
 const CROP: &str = "facemark.crop";
 const WHOLE_FRAME: &str = "whole-frame";
+const MIDDLE_OF_FRAME: &str = "middle-of-frame";
 const CROP_MARGIN: &str = "facemark.crop_margin";
 const STRIDES: &str = "facemark.strides";
 const INPUT_WIDTH: &str = "facemark.input_width";
@@ -376,6 +377,9 @@ impl ModelCard {
                     CropRule::WholeFrame => {
                         metadata.insert(CROP.to_owned(), WHOLE_FRAME.to_owned());
                     }
+                    CropRule::MiddleOfFrame { .. } => {
+                        metadata.insert(CROP.to_owned(), MIDDLE_OF_FRAME.to_owned());
+                    }
                 }
             }
             Task::FaceDetection { strides } => {
@@ -444,14 +448,20 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The whole frame when the metadata says so, else a square around the face, whose margin must be there.
+    /// The whole frame or its middle when the metadata says so, else a square around the face, whose margin must be there.
     fn crop(&self) -> Result<CropRule, ModelError> {
         match self.metadata.get(CROP).map(String::as_str) {
             None => Ok(CropRule::AroundFace {
                 margin: self.positive(CROP_MARGIN)?,
             }),
             Some(WHOLE_FRAME) => Ok(CropRule::WholeFrame),
-            Some(found) => Err(self.bad(CROP, WHOLE_FRAME, found)),
+            Some(MIDDLE_OF_FRAME) => {
+                let (width, height) = (self.size(INPUT_WIDTH)?, self.size(INPUT_HEIGHT)?);
+                Ok(CropRule::MiddleOfFrame {
+                    aspect: width as f32 / height as f32,
+                })
+            }
+            Some(found) => Err(self.bad(CROP, "whole-frame or middle-of-frame", found)),
         }
     }
 
@@ -492,6 +502,10 @@ mod tests {
             Task::Landmarks {
                 scheme: Scheme::Nose1,
                 crop: CropRule::WholeFrame,
+            },
+            Task::Landmarks {
+                scheme: Scheme::Nose1,
+                crop: CropRule::MiddleOfFrame { aspect: 1.2 },
             },
             Task::FaceDetection {
                 strides: vec![8, 16, 32],

@@ -38,7 +38,7 @@ pub enum Architecture {
     TinyLandmarks,
     /// A detector on 96x80 px with strides 8 and 16: small enough for tests and first tries.
     TinyDetector,
-    /// The course's nose net: four convolutions with max pool and two fully connected layers, 80x60 px grey.
+    /// The course's nose net: four convolutions, read as a heat map, 80x60 px grey.
     Nose,
     /// The course's full-face net: five convolutions up to 128 channels with max pool and two fully connected layers,
     /// 240x180 px grey.

@@ -55,8 +55,8 @@ pub struct Recipe {
     pub scheme: Scheme,
     /// Side of a landmark crop over the longer edge of the face box.
     pub crop_margin: f32,
-    /// A landmark network sees the whole picture instead, fitted into its input.
-    pub whole_frame: bool,
+    /// What a landmark network sees.
+    pub sees: Sees,
     /// Width and height of the network's input instead of the architecture's own or the `init` file's; with `init` for
     /// fully convolutional networks, which the detectors are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,6 +145,19 @@ impl Default for LossConfig {
     }
 }
 
+/// What part of a picture a landmark network sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sees {
+    /// A square around the face box, of `crop_margin`.
+    #[default]
+    Face,
+    /// The whole picture, fitted into its input.
+    WholeFrame,
+    /// The largest rectangle of its input's shape in the middle of the picture.
+    MiddleOfFrame,
+}
+
 impl Default for Recipe {
     fn default() -> Self {
         Self {
@@ -157,7 +170,7 @@ impl Default for Recipe {
             quantization: None,
             scheme: Scheme::Ibug68,
             crop_margin: 1.3,
-            whole_frame: false,
+            sees: Sees::Face,
             input_size: None,
             input_color: None,
             start_at_mean: false,

@@ -17,7 +17,7 @@ use crate::{
         nn::Architecture,
         progress::Progress,
         quantize::{Ranges, qat::with_fake_quantization},
-        recipe::{Recipe, TaskKind},
+        recipe::{Recipe, Sees, TaskKind},
         whole_file::write_whole,
     },
 };
@@ -174,11 +174,18 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
                 })?;
         let mut card = architecture.card(&recipe.name, recipe.scheme, recipe.crop_margin);
         card.training_data.clone_from(&recipe.training_data);
-        if let (Task::Landmarks { crop, .. }, true) = (&mut card.task, recipe.whole_frame) {
-            *crop = CropRule::WholeFrame;
-        }
         if let Some([width, height]) = recipe.input_size {
             (card.input_width, card.input_height) = (width, height);
+        }
+        if let Task::Landmarks { crop, .. } = &mut card.task {
+            match recipe.sees {
+                Sees::Face => {}
+                Sees::WholeFrame => *crop = CropRule::WholeFrame,
+                Sees::MiddleOfFrame => {
+                    let aspect = card.input_width as f32 / card.input_height as f32;
+                    *crop = CropRule::MiddleOfFrame { aspect };
+                }
+            }
         }
         if let Some(color) = recipe.input_color {
             card.color = color;

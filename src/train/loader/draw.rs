@@ -208,7 +208,9 @@ impl Sources {
             if faces.iter().all(far) {
                 let region = match spec.rule {
                     CropRule::AroundFace { margin } => CropRegion::around_box(&place, margin),
-                    CropRule::WholeFrame => CropRegion::around_box(&place, 1.0),
+                    CropRule::WholeFrame | CropRule::MiddleOfFrame { .. } => {
+                        CropRegion::around_box(&place, 1.0)
+                    }
                 };
                 let mirrored = chance(generator, 0.5);
                 let (width, height) = spec.size;

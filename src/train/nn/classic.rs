@@ -1,15 +1,15 @@
-//! The plain networks of the course's first two parts: convolutions, each with ReLU and max pool, then two fully
-//! connected layers. They see grey pictures as a whole. The course had no normalisation layers; these have.
+//! The plain networks of the course's first two parts: convolutions with ReLU and max pool. They see grey pictures as a
+//! whole. The course had no normalisation layers; these have.
 
 use super::{Kernel, Layers};
 use crate::train::graph::{Attribute, GraphError};
 
-/// A convolution, ReLU and max pool.
+/// A convolution with ReLU, and max pool after it.
 struct Block {
     kernel: Kernel,
     width: usize,
-    /// Stride of the pool; 1 keeps the size.
-    pool: usize,
+    /// Stride of the pool, if there is one; 1 keeps the size.
+    pool: Option<usize>,
 }
 
 impl Block {
@@ -17,24 +17,29 @@ impl Block {
         Self {
             kernel,
             width,
-            pool: 2,
+            pool: Some(2),
         }
     }
 }
 
-/// Four convolutions for the nose tip. The last pool keeps its map's size: from fewer places than 10x7 the fully connected
-/// layers could not tell well where in the picture the nose is.
+/// Four convolutions for the nose tip, which is the mean of a heat map of a quarter of the picture's size: from a map that
+/// fully connected layers can afford they could not tell well where in the picture the nose is.
 pub(super) fn nose(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
     let blocks = [
-        Block::new(Kernel::new(5, 1), 16),
-        Block::new(Kernel::new(3, 1), 24),
+        Block::new(Kernel::new(5, 1), 24),
         Block::new(Kernel::new(3, 1), 32),
         Block {
-            pool: 1,
-            ..Block::new(Kernel::new(3, 1), 48)
+            pool: None,
+            ..Block::new(Kernel::new(5, 1), 48)
+        },
+        Block {
+            pool: None,
+            ..Block::new(Kernel::new(3, 1), 64)
         },
     ];
-    plain(net, &blocks, 96, landmark_count)
+    let places = convolutions(net, &blocks)?;
+    let landmarks = net.integral("landmarks", &places, landmark_count)?;
+    net.output(&landmarks, "landmarks")
 }
 
 /// Five convolutions up to 128 channels for all points of a face.
@@ -46,7 +51,7 @@ pub(super) fn full_face(net: &mut Layers, landmark_count: usize) -> Result<(), G
         Block::new(Kernel::new(3, 1), 64),
         Block::new(Kernel::new(3, 1), 96),
         Block {
-            pool: 1,
+            pool: Some(1),
             ..Block::new(Kernel::new(3, 1), 128)
         },
     ];
@@ -60,17 +65,24 @@ fn plain(
     hidden: usize,
     landmark_count: usize,
 ) -> Result<(), GraphError> {
-    let mut x = "image".to_owned();
-    for (index, block) in blocks.iter().enumerate() {
-        let name = format!("conv{}", index + 1);
-        x = net.conv_bn_relu(&name, &x, block.width, block.kernel)?;
-        let window = if block.pool == 1 { 3 } else { 2 };
-        x = max_pool(net, &x, window, block.pool)?;
-    }
+    let x = convolutions(net, blocks)?;
     let hidden = net.fully_connected("hidden", &x, hidden)?;
     let hidden = net.graph.apply("Relu", &[&hidden], &[])?;
     let landmarks = net.fully_connected("landmarks", &hidden, 2 * landmark_count)?;
     net.output(&landmarks, "landmarks")
+}
+
+fn convolutions(net: &mut Layers, blocks: &[Block]) -> Result<String, GraphError> {
+    let mut x = "image".to_owned();
+    for (index, block) in blocks.iter().enumerate() {
+        let name = format!("conv{}", index + 1);
+        x = net.conv_bn_relu(&name, &x, block.width, block.kernel)?;
+        if let Some(stride) = block.pool {
+            let window = if stride == 1 { 3 } else { stride };
+            x = max_pool(net, &x, window, stride)?;
+        }
+    }
+    Ok(x)
 }
 
 /// The maximum of each `size` x `size` window; windows of an odd size are padded by `size / 2`.

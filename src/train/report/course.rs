@@ -239,6 +239,8 @@ impl CourseReport<'_> {
                 match card.task {
                     Task::Landmarks { crop: CropRule::WholeFrame, .. } =>
                         "the whole picture, fitted in; no face box".to_owned(),
+                    Task::Landmarks { crop: CropRule::MiddleOfFrame { .. }, .. } =>
+                        "the largest rectangle of that shape in the middle of the picture; no face box".to_owned(),
                     Task::Landmarks { crop: CropRule::AroundFace { margin }, .. } =>
                         format!("a square of {margin} times the face box"),
                     Task::FaceDetection { .. } => "a frame".to_owned(),

@@ -177,7 +177,7 @@ pub(super) fn measure(
             (
                 "mean position",
                 CropRule::WholeFrame,
-                crop == CropRule::WholeFrame,
+                !matches!(crop, CropRule::AroundFace { .. }),
             ),
             ("mean shape in the true box", in_box, true),
         ];
