@@ -27,6 +27,7 @@ pub mod overlay;
 pub mod picture;
 pub mod pose;
 pub mod scheme;
+pub mod signals;
 pub mod sink;
 pub mod smoothing;
 pub mod source;

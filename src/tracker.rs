@@ -10,6 +10,7 @@ use crate::{
     model::{Infer, InferError},
     pose::Pose,
     scheme::Scheme,
+    signals::{BlinkDetector, Openness, Signals},
     smoothing::{LandmarkFilter, OneEuroConfig},
 };
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,7 @@ pub struct TrackerConfig {
 impl Default for TrackerConfig {
     fn default() -> Self {
         Self {
-            max_faces: 1,
+            max_faces: 4,
             acquire_confidence: 0.6,
             keep_confidence: 0.4,
             search_interval_secs: 0.5,
@@ -72,6 +73,8 @@ pub struct TrackedFace {
     pub expected_errors_px: Vec<f32>,
     /// How the head is turned; `None` for a scheme without pose.
     pub pose: Option<Pose>,
+    /// What eyes and mouth do; `None` for a scheme without them.
+    pub signals: Option<Signals>,
 }
 
 /// What a tracker did, for displays and benches.
@@ -94,6 +97,7 @@ struct Track {
     /// The landmarks as the network said them: the next crop comes from them, since smoothed ones lag.
     raw: Vec<Point>,
     filter: Option<LandmarkFilter>,
+    blinks: BlinkDetector,
 }
 
 /// A face that was lost a moment ago.
@@ -284,10 +288,12 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
             confidence,
             expected_errors_px: self.landmarker.expected_errors_px().to_vec(),
             pose: None,
+            signals: None,
         };
         let mut track = Track {
             raw,
             filter: self.config.smoothing.map(LandmarkFilter::new),
+            blinks: BlinkDetector::default(),
         };
         show(&mut face, &mut track, self.landmarker.scheme(), time_secs);
         self.faces.push(face);
@@ -321,6 +327,27 @@ fn show(face: &mut TrackedFace, track: &mut Track, scheme: Scheme, time_secs: f6
     }
     face.face_box = FaceBox::around(&face.landmarks).unwrap_or_default();
     face.pose = Pose::estimate(scheme, &face.landmarks);
+    face.signals = signals(face, track, scheme, time_secs);
+}
+
+/// Openness as shown; blinks, which are short, from what the network said.
+fn signals(
+    face: &TrackedFace,
+    track: &mut Track,
+    scheme: Scheme,
+    time_secs: f64,
+) -> Option<Signals> {
+    let shown = Openness::measure(scheme, &face.landmarks)?;
+    let seen = Openness::measure(scheme, &track.raw)?;
+    let blink = track.blinks.update(seen.eyes(), time_secs);
+    Some(Signals {
+        left_eye: shown.left_eye,
+        right_eye: shown.right_eye,
+        mouth: shown.mouth,
+        eyes_closed: track.blinks.eyes_closed(),
+        blink,
+        blinks: track.blinks.blinks(),
+    })
 }
 
 fn is_known(faces: &[TrackedFace], face_box: &FaceBox) -> bool {
@@ -498,6 +525,7 @@ mod tests {
 
     fn raw() -> TrackerConfig {
         TrackerConfig {
+            max_faces: 1,
             smoothing: None,
             ..TrackerConfig::default()
         }

@@ -56,6 +56,7 @@ impl FaceTracker for Oracle {
             confidence: 0.8,
             expected_errors_px: Vec::new(),
             pose: None,
+            signals: None,
         }];
         Ok(&self.faces)
     }

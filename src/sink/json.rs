@@ -73,6 +73,7 @@ mod tests {
     use crate::{
         geometry::{FaceBox, Point},
         pose::Pose,
+        signals::Signals,
     };
 
     #[test]
@@ -90,6 +91,14 @@ mod tests {
                 yaw: 1.0,
                 pitch: -2.0,
                 roll: 3.0,
+            }),
+            signals: Some(Signals {
+                left_eye: 0.25,
+                right_eye: 0.5,
+                mouth: 0.125,
+                eyes_closed: false,
+                blink: true,
+                blinks: 2,
             }),
         };
         let mut lines = JsonLines::create(&path).expect("file");
@@ -110,7 +119,8 @@ mod tests {
             "\n",
             r#"{"frame":2,"time_secs":1.0,"faces":[{"id":7,"box":[1.0,2.0,3.0,4.0],"score":0.5,"#,
             r#""landmarks":[[1.5,2.0],[3.0,4.0]],"confidence":0.25,"expected_errors_px":[0.5,1.5],"#,
-            r#""pose":{"yaw":1.0,"pitch":-2.0,"roll":3.0}}],"dropped":1}"#,
+            r#""pose":{"yaw":1.0,"pitch":-2.0,"roll":3.0},"signals":{"left_eye":0.25,"right_eye":0.5,"#,
+            r#""mouth":0.125,"eyes_closed":false,"blink":true,"blinks":2}}],"dropped":1}"#,
             "\n",
         );
         assert_eq!(text, expected);

@@ -18,6 +18,7 @@ const CORE: &[&str] = &[
     "overlay",
     "pose",
     "scheme",
+    "signals",
     "smoothing",
 ];
 /// What a model file says of itself, and picture files.

@@ -116,12 +116,24 @@ fn the_demo_gives_a_line_a_frame_and_a_summary() {
                     "id",
                     "landmarks",
                     "pose",
-                    "score"
+                    "score",
+                    "signals"
                 ]
             );
             assert!(face["id"].as_u64() >= Some(1));
             assert_eq!(face["box"].as_array().map(Vec::len), Some(4));
             assert_eq!(keys(&face["pose"]), ["pitch", "roll", "yaw"]);
+            assert_eq!(
+                keys(&face["signals"]),
+                [
+                    "blink",
+                    "blinks",
+                    "eyes_closed",
+                    "left_eye",
+                    "mouth",
+                    "right_eye"
+                ]
+            );
             let landmarks = face["landmarks"].as_array().expect("landmarks");
             assert_eq!(landmarks.len(), 68);
             assert_eq!(landmarks[0].as_array().map(Vec::len), Some(2));

@@ -74,8 +74,8 @@ struct SharedArguments {
     #[arg(long, value_name = "N")]
     frames: Option<u64>,
     /// Faces to follow at a time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
-    max_faces: u64,
+    #[arg(long, alias = "max-faces", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
+    faces: u64,
     /// Landmark model [default: the released one]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -153,7 +153,7 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
         )?,
         open_landmarker(shared.model.as_deref(), &options)?,
         TrackerConfig {
-            max_faces: shared.max_faces as usize,
+            max_faces: shared.faces as usize,
             ..TrackerConfig::default()
         },
     );
