@@ -1,13 +1,19 @@
 //! The live pipeline: a thread that captures, one that infers, and the caller's own that shows and writes. Between them
 //! stand slots for one frame each; from a live source the newest frame wins, a recorded one waits.
 
+mod drawing;
+mod lane;
 mod motion;
+mod outputs;
 mod slot;
 mod stage;
 mod summary;
 mod view;
 
+pub use drawing::Painting;
+pub use lane::Patience;
 pub use motion::{KnownMotion, TrackingError};
+pub use outputs::{Output, OutputReport};
 pub use slot::{Slot, Taken};
 pub use summary::{Latencies, Summary};
 
@@ -16,10 +22,12 @@ use crate::{
     geometry::Affine,
     model::{Infer, InferError},
     scheme::Scheme,
-    sink::{DrawnFrame, FrameSink, JsonLines, SinkError, Window},
+    sink::{SinkError, Window},
     source::{Source, SourceError, SourceKind},
     tracker::{TrackedFace, Tracker, TrackerCounts},
 };
+use lane::Ending;
+use outputs::{OutputSettings, Outputs};
 use stage::{Captured, Inferred, Pace};
 use std::{
     sync::{
@@ -76,12 +84,12 @@ impl<D: Infer + Send, L: Infer + Send> FaceTracker for Tracker<D, L> {
 
 /// Where the results of a run go, and how it goes.
 pub struct RunConfig {
-    /// Every analysed frame as a JSON line.
-    pub json: Option<JsonLines>,
-    /// Every analysed frame, drawn; see `output_every`.
-    pub output: Option<Box<dyn FrameSink>>,
-    /// Write only each n-th frame to `output`.
-    pub output_every: u64,
+    /// Where results go besides the window. None of them can hold up or break another.
+    pub outputs: Vec<Output>,
+    /// How long outputs are waited for that make no progress.
+    pub patience: Patience,
+    /// What is drawn on frames.
+    pub painting: Painting,
     /// Show frames in a window.
     pub window: Option<Window>,
     /// Play a recorded source at its own speed and drop frames when inference is slower, as a camera would.
@@ -99,9 +107,9 @@ pub struct RunConfig {
 impl Default for RunConfig {
     fn default() -> Self {
         Self {
-            json: None,
-            output: None,
-            output_every: 1,
+            outputs: Vec::new(),
+            patience: Patience::default(),
+            painting: Painting::default(),
             window: None,
             realtime: false,
             frame_limit: None,
@@ -121,7 +129,7 @@ pub enum RunError {
     /// A network failed.
     #[error(transparent)]
     Infer(#[from] InferError),
-    /// An output failed.
+    /// An output failed; the others went on. The summary tells of each.
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// A thread could not be started, or panicked.
@@ -154,18 +162,17 @@ pub fn run(
         tracker.model_name().to_owned(),
         tracker.scheme(),
         config.snapshot_folder.clone(),
+        config.painting,
     );
     let stills = kind == SourceKind::Stills;
     let mut main = MainStage {
         window: config.window.take(),
-        output: config.output.take(),
-        output_every: config.output_every.max(1),
         stop: Arc::clone(&config.stop),
         captured: Arc::new(Slot::default()),
         inferred: Arc::new(Slot::default()),
         // A viewer of stills may look at the last one for as long as they like.
         stays: stills,
-        given: 0,
+        ended: false,
     };
     let state = source.state();
     let pace = Pace {
@@ -174,6 +181,25 @@ pub fn run(
     };
     let mut summary = Summary::new(source.description(), tracker.model_name().to_owned());
     let mut error = None;
+    let ending = Ending {
+        stop: config.stop,
+        ..Ending::default()
+    };
+    let outputs = Outputs::start(
+        config.outputs,
+        OutputSettings {
+            painting: config.painting,
+            scheme: tracker.scheme(),
+            newest_wins,
+            patience: config.patience,
+            ending: ending.clone(),
+            watched: main.window.is_some(),
+        },
+    );
+    let outputs = match outputs {
+        Ok(outputs) => outputs,
+        Err(failed) => return (summary, Some(failed)),
+    };
     let capture = {
         let slot = Arc::clone(&main.captured);
         spawn("capture", move || stage::capture(source, &slot, pace))
@@ -183,10 +209,10 @@ pub fn run(
         let motion = config.known_motion;
         let settings = stage::InferSettings {
             newest_wins,
-            keep_all_results: main.output.is_some() || !newest_wins,
+            keep_all_results: !newest_wins,
             independent_frames: stills,
             frame_limit: config.frame_limit,
-            json: config.json.take(),
+            outputs,
             motion: motion.map(|map| KnownMotion::new(map, tracker.scheme())),
         };
         spawn("inference", move || {
@@ -196,13 +222,17 @@ pub fn run(
     if capture.is_ok() && infer.is_ok() {
         error = main.run(&mut view).err();
     }
+    // Whatever ended the main stage before its input did.
+    ending.quit.store(!main.ended, Ordering::Relaxed);
     state.stop();
     main.captured.close();
     main.inferred.close();
     match infer.and_then(|thread| join("inference", thread, None)) {
         Ok(Some(end)) => {
             summary.take_inference(end.tally);
+            summary.take_outputs(end.outputs.reports);
             error = error.or(end.error);
+            error = error.or(end.outputs.error.map(RunError::from));
         }
         Ok(None) => {}
         Err(failed) => error = error.or(Some(failed)),
@@ -215,12 +245,6 @@ pub fn run(
         // A reader that hangs in its driver or pipe is left behind.
         Ok(None) => tracing::warn!("the source did not end in time"),
         Err(failed) => error = error.or(Some(failed)),
-    }
-    if let Some(output) = main.output.take() {
-        match output.finish() {
-            Ok(written) => summary.written.extend(written),
-            Err(failed) => error = error.or(Some(failed.into())),
-        }
     }
     (summary, error)
 }
@@ -262,30 +286,29 @@ fn join<T>(
 /// What the calling thread holds.
 struct MainStage {
     window: Option<Window>,
-    output: Option<Box<dyn FrameSink>>,
-    output_every: u64,
     stop: Arc<AtomicBool>,
     captured: Arc<Slot<Captured>>,
     inferred: Arc<Slot<Inferred>>,
     stays: bool,
-    given: u64,
+    /// There are no further frames.
+    ended: bool,
 }
 
 impl MainStage {
     fn run(&mut self, view: &mut View) -> Result<(), RunError> {
         let mut current = Inferred::default();
-        let mut ended = false;
         while !self.stop.load(Ordering::Relaxed) {
-            let taken = if ended || view.is_paused() {
+            let taken = if self.ended || view.is_paused() {
                 std::thread::sleep(POLL);
                 Taken::Nothing
             } else {
                 self.inferred.take_within(&mut current, POLL)
             };
             match taken {
-                Taken::Fresh => self.give(view, &current)?,
+                Taken::Fresh if self.window.is_some() => view.draw(&current),
+                Taken::Fresh => {}
                 Taken::Closed => {
-                    ended = true;
+                    self.ended = true;
                     if !(self.stays && self.window.is_some()) {
                         break;
                     }
@@ -305,22 +328,6 @@ impl MainStage {
                     break;
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Draws a frame and passes it to the output.
-    fn give(&mut self, view: &mut View, inferred: &Inferred) -> Result<(), RunError> {
-        view.draw(inferred);
-        let due = self.given.is_multiple_of(self.output_every);
-        self.given += 1;
-        if let (Some(output), true) = (&mut self.output, due) {
-            output.write(DrawnFrame {
-                frame: view.picture(),
-                index: inferred.stamp.index,
-                time_secs: inferred.stamp.time_secs,
-                name: inferred.name.as_deref(),
-            })?;
         }
         Ok(())
     }

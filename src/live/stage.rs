@@ -1,9 +1,12 @@
 //! The two threads behind the main one: capture and inference.
 
-use super::{FaceTracker, KnownMotion, RunError, Slot, summary::Tally};
+use super::{
+    FaceTracker, KnownMotion, RunError, Slot,
+    outputs::{Outputs, OutputsEnd, keep_faces},
+    summary::Tally,
+};
 use crate::{
     frame::Frame,
-    sink::{FrameRecord, JsonLines},
     source::{FrameStamp, Source, SourceError},
     tracker::TrackedFace,
 };
@@ -35,6 +38,17 @@ pub(super) struct Inferred {
     pub(super) dropped: u64,
     /// Whether the detector ran on this frame.
     pub(super) searched: bool,
+}
+
+impl Inferred {
+    /// Copies what a painter needs into the buffers of an earlier frame.
+    pub(super) fn copy_for_painting(&mut self, from: &Self) {
+        self.frame.clone_from(&from.frame);
+        self.stamp = from.stamp;
+        self.name.clone_from(&from.name);
+        keep_faces(&mut self.faces, &from.faces);
+        self.searched = from.searched;
+    }
 }
 
 /// How fast frames are taken from the source.
@@ -108,13 +122,14 @@ pub(super) struct InferSettings {
     pub(super) independent_frames: bool,
     /// Frames after which it is enough.
     pub(super) frame_limit: Option<u64>,
-    pub(super) json: Option<JsonLines>,
+    pub(super) outputs: Outputs,
     pub(super) motion: Option<KnownMotion>,
 }
 
 /// How the inference thread ended.
 pub(super) struct InferEnd {
     pub(super) tally: Tally,
+    pub(super) outputs: OutputsEnd,
     pub(super) error: Option<RunError>,
 }
 
@@ -126,18 +141,15 @@ pub(super) fn infer(
     mut settings: InferSettings,
 ) -> InferEnd {
     let mut tally = Tally::new(settings.motion.take());
-    let mut error = infer_all(tracker.as_mut(), from, to, &mut settings, &mut tally).err();
+    let error = infer_all(tracker.as_mut(), from, to, &mut settings, &mut tally).err();
     from.close();
     to.close();
-    // A run without a frame, such as that of a broken picture, leaves no file.
-    if let Some(json) = settings.json.filter(|_| tally.frames > 0) {
-        match json.finish() {
-            Ok(written) => tally.written.push(written),
-            Err(failed) => error = error.or(Some(failed.into())),
-        }
-    }
     tally.counts = tracker.counts();
-    InferEnd { tally, error }
+    InferEnd {
+        tally,
+        outputs: settings.outputs.finish(),
+        error,
+    }
 }
 
 fn infer_all(
@@ -174,13 +186,9 @@ fn infer_all(
         inferred.dropped = tally.dropped;
         inferred.frame_rate = tally.recent_frame_rate();
         std::mem::swap(&mut inferred.frame, &mut captured.frame);
-        if let Some(json) = &mut settings.json {
-            json.write(&FrameRecord {
-                frame: inferred.stamp.index,
-                time_secs: inferred.stamp.time_secs,
-                faces: &inferred.faces,
-                dropped: inferred.dropped,
-            })?;
+        settings.outputs.offer(&inferred);
+        if settings.outputs.nobody_is_left() {
+            break;
         }
         let open = if settings.keep_all_results {
             to.hand_over(&mut inferred)
@@ -192,23 +200,4 @@ fn infer_all(
         }
     }
     Ok(())
-}
-
-/// Copies faces into the buffers of earlier ones.
-fn keep_faces(kept: &mut Vec<TrackedFace>, faces: &[TrackedFace]) {
-    kept.truncate(faces.len());
-    for (kept, face) in kept.iter_mut().zip(faces) {
-        let mut landmarks = std::mem::take(&mut kept.landmarks);
-        landmarks.clone_from(&face.landmarks);
-        let mut expected_errors_px = std::mem::take(&mut kept.expected_errors_px);
-        expected_errors_px.clone_from(&face.expected_errors_px);
-        *kept = TrackedFace {
-            landmarks,
-            expected_errors_px,
-            ..*face
-        };
-    }
-    for face in &faces[kept.len()..] {
-        kept.push(face.clone());
-    }
 }

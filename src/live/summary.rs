@@ -1,6 +1,6 @@
 //! What a run measured: counts, rate, latency, tracking error.
 
-use super::{KnownMotion, TrackingError};
+use super::{KnownMotion, OutputReport, TrackingError};
 use crate::{
     metrics::Percentiles,
     source::FrameStamp,
@@ -46,7 +46,6 @@ pub(super) struct Tally {
     pub(super) frames_with_face: u64,
     pub(super) dropped: u64,
     pub(super) counts: TrackerCounts,
-    pub(super) written: Vec<String>,
     latencies: Latencies,
     motion: Option<KnownMotion>,
     next_index: u64,
@@ -61,7 +60,6 @@ impl Tally {
             frames_with_face: 0,
             dropped: 0,
             counts: TrackerCounts::default(),
-            written: Vec::new(),
             latencies: Latencies::default(),
             motion,
             next_index: 0,
@@ -139,6 +137,8 @@ pub struct Summary {
     pub skipped: Vec<String>,
     /// What was written, in words.
     pub written: Vec<String>,
+    /// What became of each output.
+    pub outputs: Vec<OutputReport>,
 }
 
 impl Summary {
@@ -155,12 +155,19 @@ impl Summary {
         self.frames_with_face = tally.frames_with_face;
         self.dropped = tally.dropped;
         self.counts = tally.counts;
-        self.written.extend(tally.written);
         self.latency_ms = tally.latencies.percentiles();
         if let (Some(first), Some(last)) = (tally.first_done, tally.recent.back()) {
             self.frame_rate = rate(tally.frames, *last - first);
         }
         self.tracking_error = tally.motion.and_then(|motion| motion.error());
+    }
+}
+
+impl Summary {
+    pub(super) fn take_outputs(&mut self, reports: Vec<OutputReport>) {
+        let written = reports.iter().filter_map(|report| report.written.clone());
+        self.written.extend(written);
+        self.outputs = reports;
     }
 }
 
@@ -208,6 +215,15 @@ impl fmt::Display for Summary {
         }
         for written in &self.written {
             writeln!(out, "written         {written}")?;
+        }
+        for report in &self.outputs {
+            if report.dropped > 0 {
+                let OutputReport { name, dropped, .. } = report;
+                writeln!(out, "lost            {dropped} frames by output {name}")?;
+            }
+            if let Some(failure) = &report.failure {
+                writeln!(out, "failed          output {}: {failure}", report.name)?;
+            }
         }
         Ok(())
     }

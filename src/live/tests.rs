@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     geometry::{FaceBox, Point},
-    sink,
+    sink::{self, JsonLines},
     source::{FrameStamp, SourceState, demo},
 };
 use std::thread;
@@ -125,9 +125,14 @@ fn a_recorded_source_loses_nothing() {
         folder.path().join("pictures"),
     );
     let config = RunConfig {
-        json: Some(JsonLines::create(&json).expect("json")),
-        output: Some(sink::open(&pictures, 30.0).expect("pictures")),
-        output_every: 4,
+        outputs: vec![
+            Output::records("json", JsonLines::create(&json).expect("json")),
+            Output::frames(
+                "pictures",
+                sink::open(&pictures, 30.0).expect("pictures"),
+                4,
+            ),
+        ],
         known_motion: Some(demo::frame_from_portrait),
         ..RunConfig::default()
     };
@@ -191,7 +196,10 @@ fn a_failing_source_keeps_what_was_done() {
     let mut source = Clock::new(SourceKind::Recorded, 5);
     source.end = || Err(SourceError::CameraFeatureMissing);
     let config = RunConfig {
-        json: Some(JsonLines::create(&json).expect("json")),
+        outputs: vec![Output::records(
+            "json",
+            JsonLines::create(&json).expect("json"),
+        )],
         ..RunConfig::default()
     };
     let (summary, error) = run(Box::new(source), oracle(0), config);

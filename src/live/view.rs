@@ -1,11 +1,13 @@
 //! What is shown of a frame: faces, panels of text, and the state that the window's keys change.
 
-use super::stage::Inferred;
+use super::{
+    drawing::{Drawing, Painting},
+    stage::Inferred,
+};
 use crate::{
     frame::Frame,
     geometry::{Affine, Point},
-    overlay::{self, Style},
-    picture,
+    overlay, picture,
     scheme::Scheme,
     sink::KeyCommand,
     tracker::TrackedFace,
@@ -33,6 +35,7 @@ pub(super) struct View {
     source: String,
     model: String,
     scheme: Scheme,
+    drawing: Drawing,
     snapshot_folder: PathBuf,
     picture: Frame,
     shown: Frame,
@@ -55,11 +58,13 @@ impl View {
         model: String,
         scheme: Scheme,
         snapshot_folder: PathBuf,
+        painting: Painting,
     ) -> Self {
         Self {
             source,
             model,
             scheme,
+            drawing: Drawing::new(scheme, painting),
             snapshot_folder,
             picture: Frame::default(),
             shown: Frame::default(),
@@ -94,23 +99,10 @@ impl View {
     pub(super) fn draw(&mut self, inferred: &Inferred) {
         self.picture.clone_from(&inferred.frame);
         self.landmarks.clear();
-        let style = Style::default();
         for face in &inferred.faces {
             self.landmarks.extend_from_slice(&face.landmarks);
-            let color = if inferred.searched {
-                overlay::ORANGE
-            } else {
-                overlay::PAPER
-            };
-            overlay::draw_face_box(&mut self.picture, &face.face_box, color);
-            overlay::draw_uncertain_landmarks(
-                &mut self.picture,
-                &face.landmarks,
-                &face.expected_errors_px,
-                self.scheme,
-                &style,
-            );
         }
+        self.drawing.draw(&mut self.picture, inferred);
         self.write_status(inferred);
     }
 
@@ -149,11 +141,6 @@ impl View {
                 describe(line, face);
             }
         }
-    }
-
-    /// The frame with its faces, as outputs get it.
-    pub(super) fn picture(&self) -> &Frame {
-        &self.picture
     }
 
     /// The frame with its faces and panels, as the window shows it.
@@ -308,6 +295,7 @@ mod tests {
             "net".to_owned(),
             Scheme::Mtfl5,
             folder.path().to_owned(),
+            Painting::default(),
         );
         let inferred = Inferred {
             frame: Frame::new(320, 240),

@@ -1,10 +1,10 @@
 //! JSON lines: one object a frame, in the order of the frames.
 
-use super::{SinkError, publish, temporary_beside};
+use super::{RecordSink, SinkError, publish, temporary_beside};
 use crate::tracker::TrackedFace;
 use serde::Serialize;
 use std::{
-    io::{BufWriter, Write},
+    io::{BufWriter, ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -21,10 +21,19 @@ pub struct FrameRecord<'a> {
     pub dropped: u64,
 }
 
-/// Writes frames' lines to a file.
+/// Writes frames' lines to a file or to standard output.
 pub struct JsonLines {
-    path: PathBuf,
-    writer: BufWriter<tempfile::NamedTempFile>,
+    target: Target,
+    lines: u64,
+}
+
+enum Target {
+    File {
+        path: PathBuf,
+        writer: BufWriter<tempfile::NamedTempFile>,
+    },
+    /// Flushed after each line: whoever reads it does so now.
+    Pipe(Box<dyn Write + Send>),
 }
 
 impl JsonLines {
@@ -33,37 +42,76 @@ impl JsonLines {
     /// # Errors
     /// When its folder cannot be written.
     pub fn create(path: &Path) -> Result<Self, SinkError> {
+        let writer = BufWriter::new(temporary_beside(path, ".jsonl")?);
         Ok(Self {
-            path: path.to_owned(),
-            writer: BufWriter::new(temporary_beside(path, ".jsonl")?),
+            target: Target::File {
+                path: path.to_owned(),
+                writer,
+            },
+            lines: 0,
         })
     }
 
-    /// Writes a line.
-    ///
-    /// # Errors
-    /// When writing fails.
-    pub fn write(&mut self, record: &FrameRecord<'_>) -> Result<(), SinkError> {
-        serde_json::to_writer(&mut self.writer, record)
-            .map_err(std::io::Error::from)
-            .and_then(|()| self.writer.write_all(b"\n"))
-            .map_err(|source| SinkError::Write {
-                path: self.path.clone(),
-                source,
-            })
+    /// Writes to standard output.
+    pub fn to_stdout() -> Self {
+        Self::to_pipe(Box::new(std::io::stdout()))
     }
 
-    /// Completes the file; says what was written.
-    ///
-    /// # Errors
-    /// When writing fails.
-    pub fn finish(self) -> Result<String, SinkError> {
-        let file = self.writer.into_inner().map_err(|error| SinkError::Write {
-            path: self.path.clone(),
+    fn to_pipe(pipe: Box<dyn Write + Send>) -> Self {
+        Self {
+            target: Target::Pipe(pipe),
+            lines: 0,
+        }
+    }
+}
+
+impl RecordSink for JsonLines {
+    fn write(&mut self, record: &FrameRecord<'_>) -> Result<(), SinkError> {
+        self.lines += 1;
+        match &mut self.target {
+            Target::File { path, writer } => serde_json::to_writer(&mut *writer, record)
+                .map_err(std::io::Error::from)
+                .and_then(|()| writer.write_all(b"\n"))
+                .map_err(|source| SinkError::Write {
+                    path: path.clone(),
+                    source,
+                }),
+            Target::Pipe(pipe) => {
+                // In one piece, so that a reader never waits for the rest of a line.
+                let mut line =
+                    serde_json::to_vec(record).map_err(|error| pipe_error(error.into()))?;
+                line.push(b'\n');
+                pipe.write_all(&line)
+                    .and_then(|()| pipe.flush())
+                    .map_err(pipe_error)
+            }
+        }
+    }
+
+    /// A run without a frame, such as that of a broken picture, leaves no file.
+    fn finish(self: Box<Self>) -> Result<Option<String>, SinkError> {
+        let Target::File { path, writer } = self.target else {
+            return Ok(None);
+        };
+        if self.lines == 0 {
+            return Ok(None);
+        }
+        let file = writer.into_inner().map_err(|error| SinkError::Write {
+            path: path.clone(),
             source: error.into_error(),
         })?;
-        publish(file, &self.path)?;
-        Ok(self.path.display().to_string())
+        publish(file, &path)?;
+        Ok(Some(path.display().to_string()))
+    }
+}
+
+fn pipe_error(source: std::io::Error) -> SinkError {
+    if source.kind() == ErrorKind::BrokenPipe {
+        return SinkError::ReaderGone;
+    }
+    SinkError::Write {
+        path: "standard output".into(),
+        source,
     }
 }
 
@@ -112,7 +160,7 @@ mod tests {
             lines.write(&record).expect("line");
         }
         assert!(!path.exists(), "half a file has no name");
-        lines.finish().expect("finish");
+        Box::new(lines).finish().expect("finish");
         let text = std::fs::read_to_string(&path).expect("text");
         let expected = concat!(
             r#"{"frame":0,"time_secs":0.0,"faces":[],"dropped":0}"#,
@@ -124,6 +172,47 @@ mod tests {
             "\n",
         );
         assert_eq!(text, expected);
+    }
+
+    /// What a pipe's reader has got so far; once closed, it is broken.
+    #[derive(Clone, Default)]
+    struct Reader(std::sync::Arc<std::sync::Mutex<(Vec<u8>, bool)>>);
+
+    impl Write for Reader {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let mut state = self.0.lock().expect("no panic");
+            if state.1 {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            state.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_pipe_gets_whole_lines_at_once_and_its_end_is_no_failure() {
+        let reader = Reader::default();
+        let mut lines = JsonLines::to_pipe(Box::new(reader.clone()));
+        let record = FrameRecord {
+            frame: 3,
+            time_secs: 0.5,
+            faces: &[],
+            dropped: 1,
+        };
+        lines.write(&record).expect("line");
+        let text = String::from_utf8(reader.0.lock().expect("text").0.clone()).expect("UTF-8");
+        assert_eq!(
+            text,
+            "{\"frame\":3,\"time_secs\":0.5,\"faces\":[],\"dropped\":1}\n"
+        );
+        reader.0.lock().expect("text").1 = true;
+        let gone = lines.write(&record).expect_err("broken pipe");
+        assert!(matches!(gone, SinkError::ReaderGone), "{gone}");
+        assert_eq!(Box::new(lines).finish().expect("no file"), None);
     }
 
     #[test]

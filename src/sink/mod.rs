@@ -61,6 +61,23 @@ pub enum SinkError {
         /// Its size.
         found: String,
     },
+    /// The reader of standard output went away, which is no failure.
+    #[error("nobody reads the output any more")]
+    ReaderGone,
+    /// The output took nothing for too long.
+    #[error("{name}: took nothing for {} s; it was given up", limit.as_secs_f64())]
+    Stuck {
+        /// The output.
+        name: String,
+        /// How long it was waited for.
+        limit: std::time::Duration,
+    },
+    /// The output's own code failed.
+    #[error("{name}: its thread panicked")]
+    Panicked {
+        /// The output.
+        name: String,
+    },
     /// There is nothing to open a window on.
     #[error("no window: {reason}")]
     NoDisplay {
@@ -108,6 +125,21 @@ pub trait FrameSink: Send {
     fn write(&mut self, drawn: DrawnFrame<'_>) -> Result<(), SinkError>;
 
     /// Completes the output; says what was written, `None` when there was no frame.
+    ///
+    /// # Errors
+    /// See [`SinkError`].
+    fn finish(self: Box<Self>) -> Result<Option<String>, SinkError>;
+}
+
+/// Takes what was found in frames.
+pub trait RecordSink: Send {
+    /// Takes one frame's record.
+    ///
+    /// # Errors
+    /// See [`SinkError`].
+    fn write(&mut self, record: &FrameRecord<'_>) -> Result<(), SinkError>;
+
+    /// Completes the output; says what was written, `None` when there was no record.
     ///
     /// # Errors
     /// See [`SinkError`].

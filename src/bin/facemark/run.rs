@@ -10,7 +10,7 @@ use crate::{
 use clap::Args;
 use facemark::{
     detector::InputSize,
-    live::{self, RunConfig, RunError},
+    live::{self, Output, RunConfig, RunError},
     sink::{self, JsonLines, Window},
     source::{self, FrameSize, Input, Source, SourceError, SourceKind, demo},
     tracker::{Tracker, TrackerConfig},
@@ -61,8 +61,8 @@ pub(crate) struct LiveArguments {
 
 #[derive(Args)]
 struct SharedArguments {
-    /// Write one JSON object a frame
-    #[arg(long, value_name = "FILE")]
+    /// Write one JSON object a frame; `-`: to standard output, the summary then goes to standard error
+    #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
     /// Write annotated frames: a video (.mp4, .mkv, .mov, .webm, .avi, .y4m), a picture, or a folder of pictures
     #[arg(long, value_name = "PATH")]
@@ -164,10 +164,6 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
     };
     let unseen = window.is_none() && !shared.no_window && shared.output.is_none();
     let mut config = RunConfig {
-        json: match &shared.json {
-            Some(path) => Some(JsonLines::create(path).map_err(Failure::input)?),
-            None => None,
-        },
         realtime,
         frame_limit: shared.frames,
         known_motion: (*input == Input::Demo).then_some(demo::frame_from_portrait),
@@ -175,19 +171,40 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
         stop: stop_on_interrupt()?,
         ..RunConfig::default()
     };
+    if let Some(path) = &shared.json {
+        let lines = if path.as_os_str() == "-" {
+            JsonLines::to_stdout()
+        } else {
+            JsonLines::create(path).map_err(Failure::input)?
+        };
+        let output = Output::records(path.display().to_string(), lines);
+        config.outputs.push(output);
+    }
     let rate = output_rate(source.as_ref());
     if let Some(path) = &shared.output {
-        config.output = Some(sink::open(path, rate).map_err(Failure::input)?);
+        let sink = sink::open(path, rate).map_err(Failure::input)?;
+        let output = Output::frames(path.display().to_string(), sink, 1);
+        config.outputs.push(output);
     } else if unseen {
         let (path, every) = default_output(input, source.kind());
         eprintln!("writing annotated frames to {}", path.display());
         std::fs::create_dir_all(DEFAULT_FOLDER).map_err(Failure::running)?;
-        config.output = Some(sink::open(&path, rate).map_err(Failure::running)?);
-        config.output_every = every;
+        let sink = sink::open(&path, rate).map_err(Failure::running)?;
+        let output = Output::frames(path.display().to_string(), sink, every);
+        config.outputs.push(output);
     }
     let (summary, error) = live::run(source, Box::new(tracker), config);
     if summary.frames > 0 {
-        print_line(summary.to_string().trim_end())?;
+        let summary = summary.to_string();
+        if shared
+            .json
+            .as_ref()
+            .is_some_and(|path| path.as_os_str() == "-")
+        {
+            eprint!("{summary}");
+        } else {
+            print_line(summary.trim_end())?;
+        }
     }
     match error {
         None => Ok(()),
