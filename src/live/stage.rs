@@ -19,8 +19,8 @@ pub(super) struct Captured {
     stamp: FrameStamp,
     name: Option<String>,
     at: Option<Instant>,
-    /// Outages of the source before this frame.
-    outages: u64,
+    /// How often the source's frames came again until this one.
+    returns: u64,
 }
 
 /// A frame with its faces on its way to the main thread.
@@ -99,7 +99,7 @@ fn capture_all(
         captured.stamp = stamp;
         captured.name = source.frame_name();
         captured.at = Some(source.captured_at().unwrap_or_else(Instant::now));
-        captured.outages = state.outages();
+        captured.returns = state.returns();
         let open = if pace.newest_wins {
             slot.replace(&mut captured)
         } else {
@@ -161,7 +161,7 @@ fn infer_all(
 ) -> Result<(), RunError> {
     let mut captured = Captured::default();
     let mut inferred = Inferred::default();
-    let mut outages = 0;
+    let mut returns = 0;
     while settings
         .frame_limit
         .is_none_or(|limit| tally.frames < limit)
@@ -169,8 +169,8 @@ fn infer_all(
     {
         let begun = Instant::now();
         // A face before an outage says nothing of where it is after it, and time has made a jump.
-        if settings.independent_frames || captured.outages != outages {
-            outages = captured.outages;
+        if settings.independent_frames || captured.returns != returns {
+            returns = captured.returns;
             tracker.reset();
         }
         let searches = tracker.counts().detector_runs;

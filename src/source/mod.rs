@@ -1,9 +1,9 @@
 //! Where frames come from: camera, pictures, a folder, a video, raw pixels on standard input, the demo. Each source is
 //! read from one thread, frame by frame, into the caller's buffer.
 
-#[cfg(feature = "camera")]
-mod camera;
+pub mod camera;
 pub mod demo;
+mod description;
 mod ffmpeg;
 mod raw;
 mod state;
@@ -11,6 +11,7 @@ mod stills;
 pub mod y4m;
 pub mod yuv;
 
+pub use description::CameraDescription;
 pub use ffmpeg::FfmpegSource;
 pub use raw::{FrameSize, RawSource};
 pub use state::{Outage, SourceState};
@@ -19,7 +20,7 @@ pub use stills::StillSource;
 use crate::{frame::Frame, picture::PictureError};
 use std::{
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Which frame this is.
@@ -157,8 +158,8 @@ pub enum SourceError {
     Camera {
         /// The camera's number.
         index: u32,
-        /// What the driver says.
-        reason: String,
+        /// What is wrong with it.
+        reason: camera::CameraError,
     },
     /// Built without cameras.
     #[error("this build has no camera support (cargo feature `camera`)")]
@@ -198,13 +199,29 @@ impl Input {
     }
 }
 
+/// How a source is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceOptions {
+    /// How long a camera may be gone before the source fails; `None`: it is waited for for ever. A camera that is not
+    /// there at the beginning is an error at once.
+    pub give_up_after: Option<Duration>,
+}
+
 /// Opens a source.
 ///
 /// # Errors
 /// See [`SourceError`].
 pub fn open(input: &Input) -> Result<Box<dyn Source>, SourceError> {
+    open_with(input, SourceOptions::default())
+}
+
+/// Opens a source in a certain way.
+///
+/// # Errors
+/// See [`SourceError`].
+pub fn open_with(input: &Input, options: SourceOptions) -> Result<Box<dyn Source>, SourceError> {
     Ok(match input {
-        Input::Camera(index) => open_camera(*index)?,
+        Input::Camera(index) => open_camera(*index, options)?,
         Input::Demo => Box::new(demo::DemoSource::new()),
         Input::Stdin(None) => return Err(SourceError::SizeMissing),
         Input::Stdin(Some(size)) => Box::new(RawSource::new(*size, std::io::stdin())),
@@ -239,24 +256,14 @@ fn open_path(path: &Path) -> Result<Box<dyn Source>, SourceError> {
 }
 
 #[cfg(feature = "camera")]
-fn open_camera(index: u32) -> Result<Box<dyn Source>, SourceError> {
-    Ok(Box::new(camera::CameraSource::open(index)?))
+fn open_camera(index: u32, options: SourceOptions) -> Result<Box<dyn Source>, SourceError> {
+    let source = camera::CameraSource::open(index, options.give_up_after)?;
+    Ok(Box::new(source))
 }
 
 #[cfg(not(feature = "camera"))]
-fn open_camera(_index: u32) -> Result<Box<dyn Source>, SourceError> {
+fn open_camera(_index: u32, _options: SourceOptions) -> Result<Box<dyn Source>, SourceError> {
     Err(SourceError::CameraFeatureMissing)
-}
-
-/// A camera that the system knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CameraDescription {
-    /// Its number, as in `--camera N`.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Where it is and what drives it.
-    pub place: String,
 }
 
 /// The cameras that the system knows; some of them may be metadata nodes that give no pictures.

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// A cell that a source writes and anybody reads; clones are the same cell. Whoever shows frames asks [`Self::outage`] now
-/// and then, and shows its reason when no frames come; whoever follows faces starts anew when [`Self::outages`] has
+/// and then, and shows its reason when no frames come; whoever follows faces starts anew when [`Self::returns`] has
 /// grown, because the frames before and after an outage have nothing to do with each other.
 #[derive(Clone, Debug, Default)]
 pub struct SourceState(Arc<Cell>);
@@ -20,6 +20,7 @@ struct Cell {
     now: Mutex<Now>,
     changed: Condvar,
     outages: AtomicU64,
+    returns: AtomicU64,
     damaged: AtomicU64,
 }
 
@@ -48,6 +49,11 @@ impl SourceState {
     /// Outages so far, the present one included.
     pub fn outages(&self) -> u64 {
         self.0.outages.load(Ordering::Relaxed)
+    }
+
+    /// How often frames came again. It changes while the source reads, before it gives the first frame.
+    pub fn returns(&self) -> u64 {
+        self.0.returns.load(Ordering::Relaxed)
     }
 
     /// Damaged pictures so far, which were skipped.
@@ -83,7 +89,11 @@ impl SourceState {
 
     /// For sources: frames come again. Gives the outage that is over.
     pub fn back(&self) -> Option<Outage> {
-        self.lock().outage.take()
+        let over = self.lock().outage.take();
+        if over.is_some() {
+            self.0.returns.fetch_add(1, Ordering::Relaxed);
+        }
+        over
     }
 
     /// For sources: one more damaged picture.
@@ -127,8 +137,9 @@ mod tests {
         assert_eq!(seen.outages(), 1);
         assert_eq!(state.back(), Some(outage));
         assert_eq!((seen.outage(), state.back()), (None, None));
+        assert_eq!(seen.returns(), 1);
         state.lost("again");
-        assert_eq!(seen.outages(), 2);
+        assert_eq!((seen.outages(), seen.returns()), (2, 1));
     }
 
     #[test]

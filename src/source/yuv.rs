@@ -24,11 +24,31 @@ pub fn yuv_from_rgb([red, green, blue]: [u8; 3]) -> [u8; 3] {
     .map(|value| value.clamp(0, 255) as u8)
 }
 
-/// Rows of luma, blue, luma, red (YUYV, YUY2) to RGB; `rgb` takes as many pixels as it holds.
-pub fn rgb_from_yuyv(yuyv: &[u8], rgb: &mut [u8]) {
-    for (pair, pixels) in yuyv.chunks_exact(4).zip(rgb.chunks_exact_mut(6)) {
-        pixels[..3].copy_from_slice(&rgb_from_yuv(pair[0], pair[1], pair[3]));
-        pixels[3..].copy_from_slice(&rgb_from_yuv(pair[2], pair[1], pair[3]));
+/// Places of the first luma, the second luma, blue and red among the four bytes of two pixels.
+pub type PackedOrder = [usize; 4];
+/// Luma, blue, luma, red (also YUY2).
+pub const YUYV: PackedOrder = [0, 2, 1, 3];
+/// Blue, luma, red, luma.
+pub const UYVY: PackedOrder = [1, 3, 0, 2];
+/// Luma, red, luma, blue.
+pub const YVYU: PackedOrder = [0, 2, 3, 1];
+
+/// Pairs of pixels in four bytes, in the given order, to RGB; `rgb` takes as many pixels as it holds.
+pub fn rgb_from_packed(packed: &[u8], [first, second, blue, red]: PackedOrder, rgb: &mut [u8]) {
+    for (pair, pixels) in packed.chunks_exact(4).zip(rgb.chunks_mut(6)) {
+        pixels[..3].copy_from_slice(&rgb_from_yuv(pair[first], pair[blue], pair[red]));
+        if let Some(pixel) = pixels.get_mut(3..) {
+            let colors = rgb_from_yuv(pair[second], pair[blue], pair[red]);
+            pixel.copy_from_slice(&colors[..pixel.len()]);
+        }
+    }
+}
+
+/// A row of luma, with the blue and red chroma of column `x` from `chroma(x)`, to RGB.
+pub fn rgb_from_planes(luma: &[u8], chroma: impl Fn(usize) -> (u8, u8), rgb: &mut [u8]) {
+    for (x, (pixel, luma)) in rgb.chunks_exact_mut(3).zip(luma).enumerate() {
+        let (blue, red) = chroma(x);
+        pixel.copy_from_slice(&rgb_from_yuv(*luma, blue, red));
     }
 }
 
@@ -62,7 +82,7 @@ mod tests {
             assert_eq!(yuv_from_rgb(rgb), yuv);
         }
         let mut rgb = [0; 6];
-        rgb_from_yuyv(&[16, 128, 235, 128], &mut rgb);
+        rgb_from_packed(&[16, 128, 235, 128], YUYV, &mut rgb);
         assert_eq!(rgb, [0, 0, 0, 255, 255, 255]);
     }
 }

@@ -68,6 +68,8 @@ const CONFINED_CRATES: &[(&str, &[&str])] = &[
     ("tract_*", &["src/engine/", "src/engine.rs"]),
     ("ort", &["src/train/session/", "src/train/session.rs"]),
     ("nokhwa", &["src/source/", "src/source.rs"]),
+    ("v4l", &["src/source/", "src/source.rs"]),
+    ("zune_jpeg", &["src/source/", "src/source.rs"]),
     ("minifb", &["src/sink/", "src/sink.rs"]),
     ("anyhow", &["src/bin/"]),
     ("indicatif", &["src/bin/"]),

@@ -40,8 +40,8 @@ enum Command {
     Run(run::RunArguments),
     /// Follow faces in front of a camera
     Live(run::LiveArguments),
-    /// List the cameras
-    Cameras,
+    /// List the cameras, what they offer and which mode would be chosen
+    Cameras(cameras::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +61,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Live(arguments) => run::live(&arguments),
-        Command::Cameras => cameras::list(),
+        Command::Cameras(arguments) => cameras::list(&arguments),
     }
 }

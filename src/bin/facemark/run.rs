@@ -12,7 +12,7 @@ use facemark::{
     detector::InputSize,
     live::{self, Output, RunConfig, RunError},
     sink::{self, JsonLines, Window},
-    source::{self, FrameSize, Input, Source, SourceError, SourceKind, demo},
+    source::{self, FrameSize, Input, Source, SourceError, SourceKind, SourceOptions, demo},
     tracker::{Tracker, TrackerConfig},
 };
 use std::{
@@ -22,6 +22,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 /// Folder for results that were not asked for by name.
@@ -70,6 +71,9 @@ struct SharedArguments {
     /// Open no window
     #[arg(long)]
     no_window: bool,
+    /// Wait so long for a camera that is gone, then fail [default: wait for ever]
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    give_up_after: Option<f64>,
     /// End after so many analysed frames
     #[arg(long, value_name = "N")]
     frames: Option<u64>,
@@ -139,7 +143,12 @@ pub(crate) fn live(arguments: &LiveArguments) -> Result<(), Failure> {
 
 fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(), Failure> {
     let options = shared.engine.options();
-    let source = source::open(input).map_err(|error| source_failure(error, input))?;
+    let give_up_after = shared.give_up_after.map(|seconds| {
+        // More than a duration can hold is for ever.
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    });
+    let source = source::open_with(input, SourceOptions { give_up_after })
+        .map_err(|error| source_failure(error, input))?;
     let size = match source.kind() {
         SourceKind::Stills => InputSize::STILLS,
         SourceKind::Live | SourceKind::Recorded => InputSize::Card,
