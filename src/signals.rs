@@ -229,7 +229,7 @@ mod tests {
         // Between closing and opening, now a little above and now a little below the lower limit.
         let blinks = blinks_of(30.0, |t| match t {
             ..2.0 => 0.3,
-            2.0..2.3 if (t * 30.0) as u32 % 2 == 0 => 0.17,
+            2.0..2.3 if ((t * 30.0) as u32).is_multiple_of(2) => 0.17,
             2.0..2.3 => 0.2,
             _ => 0.3,
         });

@@ -106,6 +106,7 @@ pub enum CameraError {
 
 impl CameraError {
     /// Whether another mode of the same camera would fail alike.
+    #[cfg(feature = "camera")]
     pub(super) fn is_final(&self) -> bool {
         matches!(
             self,

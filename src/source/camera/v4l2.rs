@@ -200,10 +200,11 @@ fn start_best(node: &Node) -> Result<(Opened, MmapStream<'static>), CameraError>
     // nokhwa opens the node itself; some drivers keep their format only while somebody has it open, so ours stays open.
     let (mut first, mut tried) = (None, 0);
     for mode in modes.iter().take(TRIES) {
-        if current.oddity().is_none() && is_discrete(&offers, mode) {
-            if let Err(reason) = negotiate(node.number, mode) {
-                tracing::debug!("camera {}: nokhwa refuses {mode}: {reason}", node.number);
-            }
+        if current.oddity().is_none()
+            && is_discrete(&offers, mode)
+            && let Err(reason) = negotiate(node.number, mode)
+        {
+            tracing::debug!("camera {}: nokhwa refuses {mode}: {reason}", node.number);
         }
         match start(&driver, node.number, mode) {
             Ok((stride, stream)) => {
