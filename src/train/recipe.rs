@@ -44,7 +44,8 @@ pub struct Recipe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// Start from the weights of this ONNX file in the graph of `architecture`, which may have another input size; each of
-    /// the graph's weights must be there in its shape (`facemark-train export --keep-batch-norm`).
+    /// the graph's weights must be there in its shape, but for an output layer of another number of landmarks, which is
+    /// learnt anew (`facemark-train export --keep-batch-norm`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
     /// Round weights and activations in training as the int8 form will (see `train::quantize::qat`): batch normalisation

@@ -212,7 +212,8 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
     Ok(forward)
 }
 
-/// Replaces all weights of `graph` by those of the same name in the file.
+/// Replaces all weights of `graph` by those of the same name in the file. An output layer for another number of landmarks
+/// stays as it is.
 fn copy_weights(graph: &mut Graph, path: &Path) -> Result<(), FitError> {
     let bytes = fs::read(path).map_err(|source| ModelError::Read {
         path: path.to_owned(),
@@ -225,6 +226,7 @@ fn copy_weights(graph: &mut Graph, path: &Path) -> Result<(), FitError> {
         }
         match from.initializers.get(name) {
             Some(found) if found.shape == tensor.shape => tensor.clone_from(found),
+            Some(_) if name.starts_with("landmarks.") => {}
             found => {
                 let found = found.map_or("none".to_owned(), |found| format!("{:?}", found.shape));
                 return Err(FitError::Unsuitable {

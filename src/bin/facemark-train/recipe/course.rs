@@ -108,7 +108,7 @@ pub(crate) fn run(course: &Course, arguments: &Arguments) -> Result<(), Failure>
 }
 
 /// The newest stage's model as the next stage takes it.
-const FLOAT_WITH_NORMALIZATION: &str = "stage.onnx";
+pub(super) const FLOAT_WITH_NORMALIZATION: &str = "stage.onnx";
 
 fn write_stage(trained: &Trained, path: &Path) -> Result<(), Failure> {
     let (graph, _) = without_fake_quantization(&trained.graph).map_err(Failure::running)?;
@@ -117,7 +117,7 @@ fn write_stage(trained: &Trained, path: &Path) -> Result<(), Failure> {
 
 impl Planned {
     /// Begins with the model of the stage before.
-    fn start_from(&mut self, model: &Path) {
+    pub(super) fn start_from(&mut self, model: &Path) {
         if self.recipe.quantization.is_some() {
             self.recipe.init = Some(model.to_owned());
         } else if self.recipe.init.is_none() {
