@@ -6,7 +6,7 @@ CARGO ?= cargo
 # run time; the decoder behind video files; `kill`, with which tests interrupt a run.
 BUILD_PACKAGES := gcc libc6-dev libclang1
 DEMO_PACKAGES := $(BUILD_PACKAGES) libx11-6 libxcursor1
-TEST_PACKAGES := $(BUILD_PACKAGES) ffmpeg procps
+TEST_PACKAGES := $(BUILD_PACKAGES) ffmpeg procps xvfb
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test onnxruntime bench arm test-arm packages rust

@@ -3,19 +3,22 @@
 
 mod drawing;
 mod lane;
+mod latency;
 mod motion;
 mod outputs;
 mod slot;
 mod stage;
+mod status;
 mod summary;
 mod view;
 
 pub use drawing::Painting;
 pub use lane::Patience;
+pub use latency::{Latencies, Stage};
 pub use motion::{KnownMotion, TrackingError};
 pub use outputs::{Output, OutputReport};
 pub use slot::{Slot, Taken};
-pub use summary::{Latencies, Summary};
+pub use summary::Summary;
 
 use crate::{
     frame::Frame,
@@ -23,7 +26,7 @@ use crate::{
     model::{Infer, InferError},
     scheme::Scheme,
     sink::{SinkError, Window},
-    source::{Source, SourceError, SourceKind},
+    source::{Source, SourceError, SourceKind, SourceState},
     tracker::{TrackedFace, Tracker, TrackerCounts},
 };
 use lane::Ending;
@@ -37,7 +40,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use view::View;
+use view::{Subject, View};
 
 /// What the pipeline needs of a tracker, whatever networks it holds.
 pub trait FaceTracker: Send {
@@ -100,6 +103,8 @@ pub struct RunConfig {
     pub stop: Arc<AtomicBool>,
     /// Map from a known still to the frame at a time in seconds, to measure tracking against.
     pub known_motion: Option<fn(f64) -> Affine>,
+    /// What computes, in words, for displays: kernels, threads.
+    pub engine: String,
     /// Folder for snapshots; empty: the current one.
     pub snapshot_folder: std::path::PathBuf,
 }
@@ -115,6 +120,7 @@ impl Default for RunConfig {
             frame_limit: None,
             stop: Arc::default(),
             known_motion: None,
+            engine: String::new(),
             snapshot_folder: std::path::PathBuf::new(),
         }
     }
@@ -158,8 +164,11 @@ pub fn run(
     let kind = source.kind();
     let newest_wins = kind == SourceKind::Live || config.realtime;
     let mut view = View::new(
-        source.description(),
-        tracker.model_name().to_owned(),
+        Subject {
+            source: source.description(),
+            model: tracker.model_name().to_owned(),
+            engine: config.engine,
+        },
         tracker.scheme(),
         config.snapshot_folder.clone(),
         config.painting,
@@ -173,12 +182,14 @@ pub fn run(
         // A viewer of stills may look at the last one for as long as they like.
         stays: stills,
         ended: false,
+        state: source.state(),
     };
-    let state = source.state();
+    let state = main.state.clone();
     let pace = Pace {
         newest_wins,
         in_time: kind != SourceKind::Live && (config.realtime || main.window.is_some()),
     };
+    let watched = main.window.is_some();
     let mut summary = Summary::new(source.description(), tracker.model_name().to_owned());
     let mut error = None;
     let ending = Ending {
@@ -193,7 +204,7 @@ pub fn run(
             newest_wins,
             patience: config.patience,
             ending: ending.clone(),
-            watched: main.window.is_some(),
+            watched,
         },
     );
     let outputs = match outputs {
@@ -236,6 +247,9 @@ pub fn run(
         }
         Ok(None) => {}
         Err(failed) => error = error.or(Some(failed)),
+    }
+    if watched {
+        summary.take_stages([Stage::Show, Stage::All], view.latencies());
     }
     match capture.and_then(|thread| join("capture", thread, Some(PATIENCE))) {
         Ok(Some(end)) => {
@@ -292,6 +306,7 @@ struct MainStage {
     stays: bool,
     /// There are no further frames.
     ended: bool,
+    state: SourceState,
 }
 
 impl MainStage {
@@ -316,10 +331,17 @@ impl MainStage {
                 Taken::Nothing => {}
             }
             if let Some(window) = &mut self.window {
-                match taken {
-                    Taken::Fresh => window.show(view.picture_with_panels())?,
-                    _ if view.needs_redraw() => window.show(view.picture_with_panels())?,
-                    _ => window.keep()?,
+                view.note_outage(self.state.outage());
+                let fresh = taken == Taken::Fresh;
+                if fresh || view.needs_redraw() || window.was_resized() {
+                    let picture =
+                        view.picture_with_panels(|frame, canvas| window.fit(frame, canvas));
+                    window.show(picture)?;
+                } else {
+                    window.keep()?;
+                }
+                if fresh {
+                    view.note_shown(&current);
                 }
                 for command in window.commands() {
                     view.handle(command);

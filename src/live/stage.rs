@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     frame::Frame,
+    geometry::{Affine, FaceBox, Point},
     source::{FrameStamp, Source, SourceError},
     tracker::TrackedFace,
 };
@@ -30,14 +31,32 @@ pub(super) struct Inferred {
     pub(super) stamp: FrameStamp,
     pub(super) name: Option<String>,
     pub(super) faces: Vec<TrackedFace>,
-    /// From the frame's arrival to its landmarks.
-    pub(super) latency: Duration,
+    /// When it passed what; `None` before the first frame.
+    pub(super) times: Option<FrameTimes>,
     /// Analysed frames a second, lately.
     pub(super) frame_rate: f64,
     /// Frames of the source dropped so far.
     pub(super) dropped: u64,
     /// Whether the detector ran on this frame.
     pub(super) searched: bool,
+}
+
+/// When a frame passed what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameTimes {
+    /// Its capture; of a source that waits, the moment when it was taken up.
+    pub(super) arrived: Instant,
+    /// The beginning of its analysis.
+    pub(super) begun: Instant,
+    /// Its landmarks.
+    pub(super) done: Instant,
+}
+
+impl FrameTimes {
+    /// From its arrival to its landmarks.
+    pub(super) fn latency(&self) -> Duration {
+        self.done - self.arrived
+    }
 }
 
 impl Inferred {
@@ -48,6 +67,31 @@ impl Inferred {
         self.name.clone_from(&from.name);
         keep_faces(&mut self.faces, &from.faces);
         self.searched = from.searched;
+    }
+}
+
+impl Inferred {
+    /// Takes the faces of `from`, moved by a map that keeps shapes.
+    pub(super) fn place_faces(&mut self, from: &Self, map: &Affine) {
+        keep_faces(&mut self.faces, &from.faces);
+        self.searched = from.searched;
+        for face in &mut self.faces {
+            for point in &mut face.landmarks {
+                *point = *map * *point;
+            }
+            let FaceBox {
+                x,
+                y,
+                width,
+                height,
+            } = face.face_box;
+            let corner = *map * Point::new(x, y);
+            let scale = map.scale();
+            face.face_box = FaceBox::new(corner.x, corner.y, scale * width, scale * height);
+            for error in &mut face.expected_errors_px {
+                *error *= scale;
+            }
+        }
     }
 }
 
@@ -178,8 +222,14 @@ fn infer_all(
         let done = Instant::now();
         keep_faces(&mut inferred.faces, faces);
         let arrived = captured.at.filter(|_| settings.newest_wins);
-        inferred.latency = done.duration_since(arrived.unwrap_or(begun));
-        tally.add(captured.stamp, &inferred.faces, inferred.latency, done);
+        let times = FrameTimes {
+            // A driver's clock may say a moment that is still to come.
+            arrived: arrived.map_or(begun, |arrived| arrived.min(begun)),
+            begun,
+            done,
+        };
+        inferred.times = Some(times);
+        tally.add(captured.stamp, &inferred.faces, &times);
         inferred.searched = tracker.counts().detector_runs > searches;
         inferred.stamp = captured.stamp;
         inferred.name.clone_from(&captured.name);

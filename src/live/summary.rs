@@ -1,6 +1,10 @@
 //! What a run measured: counts, rate, latency, tracking error.
 
-use super::{KnownMotion, OutputReport, TrackingError};
+use super::{
+    KnownMotion, OutputReport, Stage, TrackingError,
+    latency::{Latencies, StageLatencies},
+    stage::FrameTimes,
+};
 use crate::{
     metrics::Percentiles,
     source::FrameStamp,
@@ -12,33 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Latencies that are kept: the percentiles of a long run are those of its last frames, in constant memory.
-const LATENCIES_KEPT: usize = 20_000;
-
 /// Frames over which the shown rate is taken.
 const RATE_FRAMES: usize = 30;
-
-/// The latest latencies.
-#[derive(Clone, Debug, Default)]
-pub struct Latencies {
-    milliseconds: VecDeque<f64>,
-}
-
-impl Latencies {
-    /// Takes one.
-    pub fn add(&mut self, latency: Duration) {
-        if self.milliseconds.len() == LATENCIES_KEPT {
-            self.milliseconds.pop_front();
-        }
-        self.milliseconds.push_back(1e3 * latency.as_secs_f64());
-    }
-
-    /// Their distribution, in milliseconds; `None` without any.
-    pub fn percentiles(&self) -> Option<Percentiles> {
-        let values: Vec<f64> = self.milliseconds.iter().copied().collect();
-        Percentiles::of(&values)
-    }
-}
 
 /// What the inference thread counts.
 pub(super) struct Tally {
@@ -47,6 +26,7 @@ pub(super) struct Tally {
     pub(super) dropped: u64,
     pub(super) counts: TrackerCounts,
     latencies: Latencies,
+    stages: StageLatencies,
     motion: Option<KnownMotion>,
     next_index: u64,
     first_done: Option<Instant>,
@@ -61,6 +41,7 @@ impl Tally {
             dropped: 0,
             counts: TrackerCounts::default(),
             latencies: Latencies::default(),
+            stages: StageLatencies::default(),
             motion,
             next_index: 0,
             first_done: None,
@@ -68,20 +49,16 @@ impl Tally {
         }
     }
 
-    pub(super) fn add(
-        &mut self,
-        stamp: FrameStamp,
-        faces: &[TrackedFace],
-        latency: Duration,
-        done: Instant,
-    ) {
+    pub(super) fn add(&mut self, stamp: FrameStamp, faces: &[TrackedFace], times: &FrameTimes) {
         self.frames += 1;
         self.frames_with_face += u64::from(!faces.is_empty());
         self.dropped += stamp.index.saturating_sub(self.next_index);
         self.next_index = stamp.index + 1;
-        self.latencies.add(latency);
-        self.first_done.get_or_insert(done);
-        self.recent.push_back(done);
+        self.latencies.add(times.latency());
+        self.stages.add(Stage::Wait, times.begun - times.arrived);
+        self.stages.add(Stage::Faces, times.done - times.begun);
+        self.first_done.get_or_insert(times.done);
+        self.recent.push_back(times.done);
         if self.recent.len() > RATE_FRAMES {
             self.recent.pop_front();
         }
@@ -129,6 +106,8 @@ pub struct Summary {
     pub frame_rate: f64,
     /// Milliseconds from a frame's arrival (a recorded source: from the moment it is taken up) to its landmarks.
     pub latency_ms: Option<Percentiles>,
+    /// Milliseconds that frames spent in each stage; the last two with a window only.
+    pub stages_ms: Vec<(Stage, Percentiles)>,
     /// Against the source's known motion.
     pub tracking_error: Option<TrackingError>,
     /// Runs of the networks, faces found and lost.
@@ -156,6 +135,7 @@ impl Summary {
         self.dropped = tally.dropped;
         self.counts = tally.counts;
         self.latency_ms = tally.latencies.percentiles();
+        self.take_stages([Stage::Wait, Stage::Faces], &tally.stages);
         if let (Some(first), Some(last)) = (tally.first_done, tally.recent.back()) {
             self.frame_rate = rate(tally.frames, *last - first);
         }
@@ -164,11 +144,25 @@ impl Summary {
 }
 
 impl Summary {
+    /// Takes what is known of `stages`.
+    pub(super) fn take_stages(&mut self, stages: [Stage; 2], latencies: &StageLatencies) {
+        let known = |stage| Some((stage, latencies.percentiles(stage)?));
+        self.stages_ms.extend(stages.into_iter().filter_map(known));
+    }
+
     pub(super) fn take_outputs(&mut self, reports: Vec<OutputReport>) {
         let written = reports.iter().filter_map(|report| report.written.clone());
         self.written.extend(written);
         self.outputs = reports;
     }
+}
+
+/// A distribution of milliseconds, as displays say it.
+fn in_words(times: &Percentiles) -> String {
+    format!(
+        "p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms",
+        times.p50, times.p95, times.p99
+    )
 }
 
 /// The closing lines of a run.
@@ -186,12 +180,11 @@ impl fmt::Display for Summary {
             "faces           {} found, {} lost, detector ran {} times",
             self.counts.acquired, self.counts.lost, self.counts.detector_runs
         )?;
-        if let Some(latency) = self.latency_ms {
-            writeln!(
-                out,
-                "latency         p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms",
-                latency.p50, latency.p95, latency.p99
-            )?;
+        if let Some(latency) = &self.latency_ms {
+            writeln!(out, "latency         {}", in_words(latency))?;
+        }
+        for (stage, times) in &self.stages_ms {
+            writeln!(out, "  {:<14}{}", stage.name(), in_words(times))?;
         }
         if let Some(TrackingError {
             percent,

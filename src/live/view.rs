@@ -2,7 +2,9 @@
 
 use super::{
     drawing::{Drawing, Painting},
+    latency::{Stage, StageLatencies},
     stage::Inferred,
+    status::{outage_lines, write_status},
 };
 use crate::{
     frame::Frame,
@@ -10,13 +12,14 @@ use crate::{
     overlay, picture,
     scheme::Scheme,
     sink::KeyCommand,
-    tracker::TrackedFace,
+    source::Outage,
 };
 use std::{
-    fmt::Write,
     path::PathBuf,
     time::{Duration, Instant},
 };
+
+pub(super) use super::status::Subject;
 
 /// How long a notice stays.
 const NOTICE: Duration = Duration::from_secs(3);
@@ -32,17 +35,18 @@ const HELP: [&str; 6] = [
 
 /// Draws frames and keeps what the user chose.
 pub(super) struct View {
-    source: String,
-    model: String,
-    scheme: Scheme,
+    subject: Subject,
     drawing: Drawing,
     snapshot_folder: PathBuf,
-    picture: Frame,
+    /// The newest frame, in its own pixels.
+    current: Inferred,
+    /// The same in the window's, drawn on, and what the user sees of it in the end.
+    placed: Inferred,
     shown: Frame,
-    /// The landmarks of all faces, in the frame, and where they are shown.
-    landmarks: Vec<Point>,
-    placed: Vec<Point>,
+    latencies: StageLatencies,
     status: Vec<String>,
+    outage: Option<Outage>,
+    outage_secs: u64,
     notice: Option<(String, Instant)>,
     paused: bool,
     mirrored: bool,
@@ -52,25 +56,30 @@ pub(super) struct View {
     redraw: bool,
 }
 
+/// What is shown before the first frame.
+const NOTHING: (usize, usize) = (640, 480);
+
 impl View {
     pub(super) fn new(
-        source: String,
-        model: String,
+        subject: Subject,
         scheme: Scheme,
         snapshot_folder: PathBuf,
         painting: Painting,
     ) -> Self {
         Self {
-            source,
-            model,
-            scheme,
+            subject,
             drawing: Drawing::new(scheme, painting),
             snapshot_folder,
-            picture: Frame::default(),
+            current: Inferred {
+                frame: Frame::new(NOTHING.0, NOTHING.1),
+                ..Inferred::default()
+            },
+            placed: Inferred::default(),
             shown: Frame::default(),
-            landmarks: Vec::new(),
-            placed: Vec::new(),
-            status: vec![String::new(); 2],
+            latencies: StageLatencies::default(),
+            status: Vec::new(),
+            outage: None,
+            outage_secs: 0,
             notice: None,
             paused: false,
             mirrored: false,
@@ -89,78 +98,102 @@ impl View {
         self.quit
     }
 
-    /// Whether a key or a notice changed what is to be shown since the last picture.
+    /// The latencies of the frames that were shown.
+    pub(super) fn latencies(&self) -> &StageLatencies {
+        &self.latencies
+    }
+
+    /// Whether a key, a notice or an outage changed what is to be shown since the last picture.
     pub(super) fn needs_redraw(&self) -> bool {
         let over = |(_, since): &(String, Instant)| since.elapsed() > NOTICE;
         self.redraw || self.notice.as_ref().is_some_and(over)
     }
 
-    /// Draws a frame's faces and prepares the panels' text.
+    /// Takes a frame with its faces and prepares the panels' text.
     pub(super) fn draw(&mut self, inferred: &Inferred) {
-        self.picture.clone_from(&inferred.frame);
-        self.landmarks.clear();
-        for face in &inferred.faces {
-            self.landmarks.extend_from_slice(&face.landmarks);
-        }
-        self.drawing.draw(&mut self.picture, inferred);
-        self.write_status(inferred);
+        self.current.copy_for_painting(inferred);
+        write_status(
+            &mut self.status,
+            &self.subject,
+            inferred,
+            &mut self.latencies,
+            self.debug,
+        );
     }
 
-    fn write_status(&mut self, inferred: &Inferred) {
-        let lines = if self.debug {
-            3 + inferred.faces.len()
-        } else {
-            2
-        };
-        self.status.resize_with(lines, String::new);
-        self.status.iter_mut().for_each(String::clear);
-        // Writing to a String cannot fail.
-        let _ = write!(
-            self.status[0],
-            "{:.0} fps  {:.1} ms  {} dropped",
-            inferred.frame_rate,
-            1e3 * inferred.latency.as_secs_f64(),
-            inferred.dropped
-        );
-        self.status[1].push_str(&self.model);
-        if self.debug {
-            let doing = if inferred.searched {
-                "detector ran"
-            } else {
-                "tracking"
-            };
-            let _ = write!(
-                self.status[2],
-                "frame {} at {:.2} s, {}x{}, {doing}",
-                inferred.stamp.index,
-                inferred.stamp.time_secs,
-                inferred.frame.width(),
-                inferred.frame.height(),
-            );
-            for (line, face) in self.status[3..].iter_mut().zip(&inferred.faces) {
-                describe(line, face);
+    /// Takes the moment at which a frame came to be seen: now.
+    pub(super) fn note_shown(&mut self, inferred: &Inferred) {
+        if let Some(times) = inferred.times {
+            let ways = [
+                (Stage::Wait, times.begun - times.arrived),
+                (Stage::Faces, times.done - times.begun),
+                (Stage::Show, times.done.elapsed()),
+                (Stage::All, times.arrived.elapsed()),
+            ];
+            for (stage, latency) in ways {
+                self.latencies.add(stage, latency);
             }
         }
     }
 
-    /// The frame with its faces and panels, as the window shows it.
-    pub(super) fn picture_with_panels(&mut self) -> &Frame {
+    /// Takes whether frames come just now.
+    pub(super) fn note_outage(&mut self, outage: Option<Outage>) {
+        let secs = outage
+            .as_ref()
+            .map_or(0, |outage| outage.since.elapsed().as_secs());
+        if outage != self.outage || secs != self.outage_secs {
+            self.redraw = true;
+            self.outage = outage;
+            self.outage_secs = secs;
+        }
+    }
+
+    /// The frame with its faces and panels, as the window shows it. `fit` puts a frame into the picture of the window's
+    /// size and gives the map from the frame there; faces and text are drawn at that size.
+    pub(super) fn picture_with_panels(
+        &mut self,
+        fit: impl FnOnce(&Frame, &mut Frame) -> Affine,
+    ) -> &Frame {
         self.redraw = false;
-        self.shown.clone_from(&self.picture);
+        let placed_from_frame = fit(&self.current.frame, &mut self.placed.frame);
+        self.placed.place_faces(&self.current, &placed_from_frame);
+        let (placed, shown) = (&mut self.placed, &mut self.shown);
+        shown.clone_from(&placed.frame);
+        self.drawing.draw(shown, placed);
         if self.mirrored {
-            mirror(&mut self.shown);
+            mirror(shown);
         }
         if self.debug {
             self.draw_indices();
         }
-        let scale = overlay::text_scale(&self.shown);
+        self.draw_panels();
+        &self.shown
+    }
+
+    fn draw_panels(&mut self) {
+        let shown = &mut self.shown;
+        let scale = overlay::text_scale(shown);
         let lines: Vec<&str> = self.status.iter().map(String::as_str).collect();
-        overlay::draw_panel(&mut self.shown, 0, 0, scale, &lines);
+        overlay::draw_panel(shown, 0, 0, scale, &lines);
         let panel = |lines: usize| (lines * overlay::LINE_HEIGHT + 6) * scale;
         let mut below = panel(lines.len());
         if self.help {
             below += 4 * scale;
-            overlay::draw_panel(&mut self.shown, 0, below, scale, &HELP);
+            overlay::draw_panel(shown, 0, below, scale, &HELP);
+        }
+        if let Some(outage) = &self.outage {
+            let scale = scale + 1;
+            let width = shown.width() / (scale * overlay::CHARACTER_WIDTH);
+            let lines = outage_lines(outage, width.saturating_sub(4).max(8));
+            let longest = lines.iter().map(|line| line.chars().count()).max();
+            let of_panel = (
+                (longest.unwrap_or(0) * overlay::CHARACTER_WIDTH + 6) * scale,
+                (lines.len() * overlay::LINE_HEIGHT + 6) * scale,
+            );
+            let left = shown.width().saturating_sub(of_panel.0) / 2;
+            let top = shown.height().saturating_sub(of_panel.1) / 2;
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            overlay::draw_panel(shown, left, top, scale, &lines);
         }
         if self
             .notice
@@ -169,35 +202,30 @@ impl View {
         {
             self.notice = None;
         }
-        let bottom = self.shown.height().saturating_sub(panel(1));
+        let bottom = shown.height().saturating_sub(panel(1));
         if self.paused {
-            overlay::draw_panel(
-                &mut self.shown,
-                0,
-                bottom,
-                scale,
-                &["paused (space goes on)"],
-            );
+            overlay::draw_panel(shown, 0, bottom, scale, &["paused (space goes on)"]);
         } else if let Some((notice, _)) = &self.notice {
-            overlay::draw_panel(&mut self.shown, 0, bottom, scale, &[notice]);
+            overlay::draw_panel(shown, 0, bottom, scale, &[notice]);
         } else if self.help {
-            overlay::draw_panel(&mut self.shown, 0, bottom, scale, &[&self.source]);
+            overlay::draw_panel(shown, 0, bottom, scale, &[&self.subject.source]);
         }
-        &self.shown
     }
 
     /// After mirroring, so that the digits can be read.
     fn draw_indices(&mut self) {
-        let shown_from_frame = if self.mirrored {
+        let shown_from_placed = if self.mirrored {
             Affine::mirror_x(self.shown.width())
         } else {
             Affine::IDENTITY
         };
-        self.placed.clear();
-        self.placed
-            .extend(self.landmarks.iter().map(|&point| shown_from_frame * point));
-        for face in self.placed.chunks(self.scheme.landmark_count()) {
-            overlay::draw_indices(&mut self.shown, face);
+        for face in &self.placed.faces {
+            let points: Vec<Point> = face
+                .landmarks
+                .iter()
+                .map(|&point| shown_from_placed * point)
+                .collect();
+            overlay::draw_indices(&mut self.shown, &points);
         }
     }
 
@@ -234,26 +262,6 @@ impl View {
     }
 }
 
-fn describe(line: &mut String, face: &TrackedFace) {
-    let _ = write!(
-        line,
-        "face {}: score {:.2}, confidence {:.2}",
-        face.id, face.score, face.confidence
-    );
-    let errors = &face.expected_errors_px;
-    if !errors.is_empty() {
-        let mean = errors.iter().sum::<f32>() / errors.len() as f32;
-        let _ = write!(line, ", +-{mean:.1} px");
-    }
-    if let Some(pose) = face.pose {
-        let _ = write!(
-            line,
-            ", yaw {:+.0}, pitch {:+.0}, roll {:+.0}",
-            pose.yaw, pose.pitch, pose.roll
-        );
-    }
-}
-
 fn mirror(frame: &mut Frame) {
     let stride = 3 * frame.width();
     for row in frame.rgb_mut().chunks_exact_mut(stride.max(3)) {
@@ -271,6 +279,7 @@ fn mirror(frame: &mut Frame) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{geometry::FaceBox, tracker::TrackedFace};
 
     #[test]
     fn mirroring_swaps_whole_pixels() {
@@ -287,12 +296,21 @@ mod tests {
         }
     }
 
+    /// A window of the frame's size.
+    fn as_it_is(frame: &Frame, canvas: &mut Frame) -> Affine {
+        canvas.clone_from(frame);
+        Affine::IDENTITY
+    }
+
     #[test]
     fn keys_change_what_is_shown() {
         let folder = tempfile::tempdir().expect("folder");
         let mut view = View::new(
-            "test".to_owned(),
-            "net".to_owned(),
+            Subject {
+                source: "test".to_owned(),
+                model: "net".to_owned(),
+                engine: "portable".to_owned(),
+            },
             Scheme::Mtfl5,
             folder.path().to_owned(),
             Painting::default(),
@@ -302,14 +320,14 @@ mod tests {
             ..Inferred::default()
         };
         view.draw(&inferred);
-        let plain = view.picture_with_panels().clone();
+        let plain = view.picture_with_panels(as_it_is).clone();
         assert!(!view.needs_redraw());
         for command in [KeyCommand::Help, KeyCommand::Pause] {
             view.handle(command);
             assert!(view.needs_redraw());
-            assert!(*view.picture_with_panels() != plain, "{command:?}");
+            assert!(*view.picture_with_panels(as_it_is) != plain, "{command:?}");
             view.handle(command);
-            assert_eq!(*view.picture_with_panels(), plain, "{command:?}");
+            assert_eq!(*view.picture_with_panels(as_it_is), plain, "{command:?}");
         }
         for _ in 0..2 {
             view.handle(KeyCommand::Snapshot);
@@ -318,5 +336,68 @@ mod tests {
         assert_eq!(picture::load(&saved).expect("snapshot"), plain);
         view.handle(KeyCommand::Quit);
         assert!(view.wants_to_quit());
+    }
+
+    fn view() -> View {
+        View::new(
+            Subject::default(),
+            Scheme::Mtfl5,
+            PathBuf::new(),
+            Painting::default(),
+        )
+    }
+
+    #[test]
+    fn a_camera_that_is_gone_is_said_in_the_window_before_the_first_frame_too() {
+        let mut view = view();
+        let blank = view.picture_with_panels(as_it_is).clone();
+        let outage = Outage {
+            reason: "camera 0 was unplugged; waiting for it".to_owned(),
+            since: Instant::now(),
+        };
+        view.note_outage(Some(outage));
+        assert!(view.needs_redraw());
+        let said = view.picture_with_panels(as_it_is).clone();
+        assert!(said != blank);
+        view.note_outage(None);
+        assert!(view.needs_redraw());
+        assert_eq!(*view.picture_with_panels(as_it_is), blank);
+    }
+
+    #[test]
+    fn faces_are_drawn_in_the_pixels_of_the_window() {
+        let landmarks = [
+            (30.0, 30.0),
+            (60.0, 30.0),
+            (45.0, 45.0),
+            (35.0, 60.0),
+            (55.0, 60.0),
+        ];
+        let landmarks: Vec<Point> = landmarks.map(|(x, y)| Point::new(x, y)).to_vec();
+        let inferred = Inferred {
+            frame: Frame::new(100, 100),
+            faces: vec![TrackedFace {
+                id: 1,
+                face_box: FaceBox::around(&landmarks).expect("five points"),
+                score: 1.0,
+                landmarks,
+                confidence: 1.0,
+                expected_errors_px: Vec::new(),
+                pose: None,
+                signals: None,
+            }],
+            ..Inferred::default()
+        };
+        let mut view = view();
+        view.draw(&inferred);
+        let doubled = Affine::similarity(2.0, 0.0, Point::default(), Point::default());
+        let picture = view.picture_with_panels(|_, canvas| {
+            canvas.reshape(200, 200);
+            canvas.rgb_mut().fill(0);
+            doubled
+        });
+        // The nose, in the window's pixels and not in the frame's.
+        assert_ne!(picture.pixel(90, 90), [0; 3]);
+        assert_eq!(picture.pixel(45, 45), [0; 3]);
     }
 }

@@ -1,7 +1,7 @@
 //! The window of a build without the cargo feature `window`: there is none, and opening says so.
 
 use super::{KeyCommand, SinkError};
-use crate::frame::Frame;
+use crate::{frame::Frame, geometry::Affine};
 
 /// A window that cannot be opened.
 pub enum Window {}
@@ -19,6 +19,16 @@ impl Window {
 
     /// Whether the user has not closed it.
     pub fn is_open(&self) -> bool {
+        match *self {}
+    }
+
+    /// Whether it has been resized.
+    pub fn was_resized(&self) -> bool {
+        match *self {}
+    }
+
+    /// Fits a frame into the window.
+    pub fn fit(&mut self, _frame: &Frame, _canvas: &mut Frame) -> Affine {
         match *self {}
     }
 

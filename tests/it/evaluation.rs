@@ -340,3 +340,17 @@ fn bench_times_a_model() {
     }
     assert_eq!(facemark(&["bench"]).status.code(), Some(2));
 }
+
+#[test]
+fn bench_follows_a_recorded_source() {
+    let report = json_of(&["bench", "--pipeline", "samples", "--json"]);
+    let frames = report["frames"].as_u64().expect("frames");
+    assert!(frames > 0 && report["frames_with_face"].as_u64() > Some(0));
+    let stage = |name: &str, value: &str| report["stages"][name]["wall_ms"][value].as_f64();
+    assert!(stage("decode", "p50") > Some(0.0));
+    assert!(stage("frame", "p50") > Some(0.0) && stage("frame", "p50") <= stage("frame", "p99"));
+    assert!(report["detector_runs"].as_u64() <= Some(frames));
+    assert!(report["landmark_runs"].as_u64() > Some(0));
+    let missing = facemark(&["bench", "--pipeline", "no-such-clip.mp4"]);
+    assert_eq!(missing.status.code(), Some(2));
+}

@@ -44,3 +44,5 @@ mod tiny_model;
 mod train_program;
 #[cfg(feature = "train")]
 mod training;
+#[cfg(feature = "window")]
+mod window;

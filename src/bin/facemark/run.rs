@@ -173,6 +173,16 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
     };
     let unseen = window.is_none() && !shared.no_window && shared.output.is_none();
     let mut config = RunConfig {
+        engine: format!(
+            "{}, {} {}",
+            options.kernel_set().name(),
+            options.threads,
+            if options.threads == 1 {
+                "thread"
+            } else {
+                "threads"
+            }
+        ),
         realtime,
         frame_limit: shared.frames,
         known_motion: (*input == Input::Demo).then_some(demo::frame_from_portrait),
