@@ -1,4 +1,4 @@
-//! From a trained graph to the file that ships: batch normalisation folded into the convolutions before it.
+//! From a trained graph to the file that ships: batch normalisation folded into the layers before it.
 
 use crate::train::graph::{Graph, GraphError, Node, Tensor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// ONNX's default epsilon of BatchNormalization.
 const DEFAULT_EPSILON: f32 = 1e-5;
 
-/// Folds each inference-form BatchNormalization that alone follows a Conv into that Conv's weight and bias:
+/// Folds each inference-form BatchNormalization that alone follows a Conv, or a Gemm with a transposed weight, into the
+/// weight and bias of that layer:
 /// `w' = w * scale / sqrt(variance + epsilon)`, `b' = (b - mean) * scale / sqrt(variance + epsilon) + bias`, per output
 /// channel, computed in f64. Constants that nothing reads any more are dropped. A normalisation after anything else
 /// stays as it is.
@@ -26,7 +27,7 @@ pub fn fold_batch_norm(graph: &Graph) -> Result<Graph, GraphError> {
             continue;
         }
         let mut node = node.clone();
-        if let Some(fold) = folds.by_conv.get(&index) {
+        if let Some(fold) = folds.by_layer.get(&index) {
             folded.parameter(&node.inputs[1], fold.weight.clone())?;
             folded.parameter(&fold.bias_name, fold.bias.clone())?;
             node.inputs.truncate(2);
@@ -52,7 +53,7 @@ pub fn fold_batch_norm(graph: &Graph) -> Result<Graph, GraphError> {
     Ok(folded)
 }
 
-/// A convolution that takes up the normalisation after it.
+/// A layer that takes up the normalisation after it.
 struct Fold {
     weight: Tensor,
     bias: Tensor,
@@ -61,7 +62,7 @@ struct Fold {
 }
 
 struct Folds {
-    by_conv: BTreeMap<usize, Fold>,
+    by_layer: BTreeMap<usize, Fold>,
     removed: BTreeSet<usize>,
 }
 
@@ -86,7 +87,7 @@ fn find_folds(graph: &Graph) -> Folds {
         })
         .collect();
     let mut folds = Folds {
-        by_conv: BTreeMap::new(),
+        by_layer: BTreeMap::new(),
         removed: BTreeSet::new(),
     };
     for (index, norm) in graph
@@ -95,30 +96,30 @@ fn find_folds(graph: &Graph) -> Folds {
         .enumerate()
         .filter(|(_, node)| node.op == "BatchNormalization")
     {
-        let Some(&conv_index) = norm.input(0).and_then(|input| producers.get(input)) else {
+        let Some(&layer_index) = norm.input(0).and_then(|input| producers.get(input)) else {
             continue;
         };
-        let conv = &graph.nodes[conv_index];
-        if conv.op != "Conv"
-            || readers[conv.outputs[0].as_str()] != 1
-            || readers[conv.inputs[1].as_str()] != 1
+        let layer = &graph.nodes[layer_index];
+        if !is_foldable(layer)
+            || readers[layer.outputs[0].as_str()] != 1
+            || readers[layer.inputs[1].as_str()] != 1
         {
             continue;
         }
-        let Some((weight, bias)) = folded_weights(graph, conv, norm) else {
+        let Some((weight, bias)) = folded_weights(graph, layer, norm) else {
             continue;
         };
-        let bias_name = match conv.input(2) {
+        let bias_name = match layer.input(2) {
             Some(name) => name.to_owned(),
             None => format!(
                 "{}.bias",
-                conv.inputs[1]
+                layer.inputs[1]
                     .strip_suffix(".weight")
-                    .unwrap_or(&conv.inputs[1])
+                    .unwrap_or(&layer.inputs[1])
             ),
         };
-        folds.by_conv.insert(
-            conv_index,
+        folds.by_layer.insert(
+            layer_index,
             Fold {
                 weight,
                 bias,
@@ -131,16 +132,34 @@ fn find_folds(graph: &Graph) -> Folds {
     folds
 }
 
-/// The convolution's weight and bias with the normalisation in them; `None` when a tensor is not a float constant.
-fn folded_weights(graph: &Graph, conv: &Node, norm: &Node) -> Option<(Tensor, Tensor)> {
+/// Whether each output channel of a layer has the weights of one index of the first axis, and no other factor.
+fn is_foldable(layer: &Node) -> bool {
+    match layer.op.as_str() {
+        "Conv" => true,
+        "Gemm" => {
+            layer.int("transB") == Some(1)
+                && layer.int("transA").unwrap_or(0) == 0
+                && [layer.float("alpha"), layer.float("beta")]
+                    .iter()
+                    .all(|factor| factor.is_none_or(|factor| factor == 1.0))
+        }
+        _ => false,
+    }
+}
+
+/// The layer's weight and bias with the normalisation in them; `None` when a tensor is not a float constant.
+fn folded_weights(graph: &Graph, layer: &Node, norm: &Node) -> Option<(Tensor, Tensor)> {
     let floats = |name: &str| graph.initializers.get(name).and_then(Tensor::as_f32);
-    let shape = &graph.initializers.get(&conv.inputs[1])?.shape;
-    let taps = floats(&conv.inputs[1])?;
+    let shape = &graph.initializers.get(&layer.inputs[1])?.shape;
+    let taps = floats(&layer.inputs[1])?;
     let channels = shape[0];
-    let old_bias = match conv.input(2) {
+    let old_bias = match layer.input(2) {
         Some(name) => floats(name)?.to_vec(),
         None => vec![0.0; channels],
     };
+    if old_bias.len() != channels {
+        return None;
+    }
     let (scale, shift) = (floats(&norm.inputs[1])?, floats(&norm.inputs[2])?);
     let (mean, variance) = (floats(&norm.inputs[3])?, floats(&norm.inputs[4])?);
     let epsilon = f64::from(norm.float("epsilon").unwrap_or(DEFAULT_EPSILON));
@@ -213,6 +232,38 @@ mod tests {
             "{:?}",
             folded.initializers.keys()
         );
+    }
+
+    #[test]
+    fn normalisation_moves_into_a_fully_connected_layer() {
+        let mut graph = Graph::new("fold");
+        graph.input("x", TensorType::f32(&[1, 2])).unwrap();
+        for (name, shape, values) in [
+            ("weight", vec![2, 2], vec![2.0, 4.0, -3.0, 1.0]),
+            ("bias", vec![2], vec![5.0, 1.0]),
+            ("scale", vec![2], vec![0.5, 4.0]),
+            ("shift", vec![2], vec![1.0, -1.0]),
+            ("mean", vec![2], vec![3.0, 0.0]),
+            ("variance", vec![2], vec![3.0, 15.0]),
+        ] {
+            graph.parameter(name, Tensor::f32(&shape, values)).unwrap();
+        }
+        let transposed = [("transB", Attribute::Int(1))];
+        let product = graph
+            .apply("Gemm", &["x", "weight", "bias"], &transposed)
+            .unwrap();
+        let inputs = [&product, "scale", "shift", "mean", "variance"];
+        let epsilon = [("epsilon", Attribute::Float(1.0))];
+        let norm = graph
+            .apply("BatchNormalization", &inputs, &epsilon)
+            .unwrap();
+        graph.outputs.push(norm);
+        let folded = fold_batch_norm(&graph).unwrap();
+        assert_eq!(folded.nodes.len(), 1);
+        // Rows of the weight are output channels: times 0.5 / 2 and 4 / 4.
+        let floats = |name: &str| folded.initializers[name].as_f32().unwrap().to_vec();
+        assert_eq!(floats("weight"), [0.5, 1.0, -3.0, 1.0]);
+        assert_eq!(floats("bias"), [1.5, 0.0]);
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn plain(
     landmark_count: usize,
 ) -> Result<(), GraphError> {
     let x = convolutions(net, blocks)?;
-    let hidden = net.fully_connected("hidden", &x, hidden)?;
+    let hidden = net.fully_connected_bn("hidden", &x, hidden)?;
     let hidden = net.graph.apply("Relu", &[&hidden], &[])?;
     let landmarks = net.fully_connected("landmarks", &hidden, 2 * landmark_count)?;
     net.output(&landmarks, "landmarks")

@@ -199,28 +199,54 @@ impl Layers {
         graph.apply("Flatten", &[&points], &[("axis", Attribute::Int(1))])
     }
 
-    /// Flattens each sample and multiplies: weights `[width, features]`.
+    /// Flattens each sample, multiplies by weights `[width, features]` and adds a bias.
+    ///
+    /// # Errors
+    /// `x` has no sample axis, or the name is taken.
     pub fn fully_connected(
         &mut self,
         name: &str,
         x: &str,
         width: usize,
     ) -> Result<String, GraphError> {
+        let (flat, weight) = self.flat_and_weight(name, x, width)?;
+        let bias = self.filled(&format!("{name}.bias"), width, 0.0)?;
+        self.gemm(&[&flat, &weight, &bias])
+    }
+
+    /// [`Layers::fully_connected`] with a batch normalisation in the bias's place.
+    ///
+    /// # Errors
+    /// `x` has no sample axis, or the name is taken.
+    pub fn fully_connected_bn(
+        &mut self,
+        name: &str,
+        x: &str,
+        width: usize,
+    ) -> Result<String, GraphError> {
+        let (flat, weight) = self.flat_and_weight(name, x, width)?;
+        let product = self.gemm(&[&flat, &weight])?;
+        self.batch_norm(name, &product)
+    }
+
+    fn flat_and_weight(
+        &mut self,
+        name: &str,
+        x: &str,
+        width: usize,
+    ) -> Result<(String, String), GraphError> {
         let flat = self
             .graph
             .apply("Flatten", &[x], &[("axis", Attribute::Int(1))])?;
         let features = self.graph.type_of(&flat).shape[1];
-        let weight = self.normal(
-            &format!("{name}.weight"),
-            &[width, features],
-            (1.0 / features as f32).sqrt(),
-        )?;
-        let bias = self.filled(&format!("{name}.bias"), width, 0.0)?;
-        self.graph.apply(
-            "Gemm",
-            &[&flat, &weight, &bias],
-            &[("transB", Attribute::Int(1))],
-        )
+        let deviation = (1.0 / features as f32).sqrt();
+        let weight = self.normal(&format!("{name}.weight"), &[width, features], deviation)?;
+        Ok((flat, weight))
+    }
+
+    fn gemm(&mut self, inputs: &[&str]) -> Result<String, GraphError> {
+        self.graph
+            .apply("Gemm", inputs, &[("transB", Attribute::Int(1))])
     }
 
     /// Makes `value` an output called `name`.
@@ -248,6 +274,12 @@ impl Layers {
         let x = self
             .graph
             .apply("Conv", &[x, &weight], &conv_attributes(kernel, groups))?;
+        self.batch_norm(name, &x)
+    }
+
+    /// Normalises the channels of `x` `[N, C, ..]`.
+    fn batch_norm(&mut self, name: &str, x: &str) -> Result<String, GraphError> {
+        let width = self.channels(x);
         let scale = self.filled(&format!("{name}.bn.scale"), width, 1.0)?;
         let bias = self.filled(&format!("{name}.bn.bias"), width, 0.0)?;
         let mean = self.filled(&format!("{name}.bn.mean"), width, 0.0)?;
@@ -255,7 +287,7 @@ impl Layers {
         let attributes = [("epsilon", Attribute::Float(BATCH_NORM_EPSILON))];
         self.graph.apply(
             "BatchNormalization",
-            &[&x, &scale, &bias, &mean, &variance],
+            &[x, &scale, &bias, &mean, &variance],
             &attributes,
         )
     }
