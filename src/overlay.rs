@@ -1,6 +1,12 @@
 //! Drawing on a frame: antialiased discs and lines, face boxes, landmarks with their contours, text. Sizes follow the
 //! picture and the face; colours are those of Okabe and Ito (2008), which colour-blind people can tell apart.
 
+mod blur;
+mod mesh;
+
+pub use blur::FaceBlur;
+pub use mesh::Mesh;
+
 use crate::{
     frame::Frame,
     geometry::{FaceBox, Point},
@@ -74,6 +80,41 @@ impl Style {
     }
 }
 
+/// What is drawn of a face's landmarks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverlayKind {
+    /// A disc a landmark.
+    Points,
+    /// The scheme's contours and the discs.
+    #[default]
+    Contours,
+    /// A net of triangles and the discs.
+    Mesh,
+    /// Nothing.
+    None,
+}
+
+/// Colours that tell faces apart, by id.
+const FACE_COLORS: [Rgb; 6] = [PAPER, ORANGE, SKY_BLUE, YELLOW, PURPLE, VERMILION];
+
+/// The colour of a face's box: the same as long as it is followed, another than the next one's.
+pub fn face_color(id: u64) -> Rgb {
+    FACE_COLORS[(id.saturating_sub(1) % FACE_COLORS.len() as u64) as usize]
+}
+
+/// Writes a face's id above its box, or within it where there is no room above.
+pub fn draw_face_id(frame: &mut Frame, face: &FaceBox, id: u64, color: Rgb) {
+    let scale = text_scale(frame);
+    let height = (LINE_HEIGHT * scale) as f32;
+    let mut digits = [0u8; 3];
+    let text = decimal((id % 1000) as usize, &mut digits);
+    let top = face.y - height - 2.0 * scale as f32;
+    let at = Point::new(face.x, if top < 0.0 { face.y + 2.0 } else { top });
+    let shadow = Point::new(at.x + scale as f32, at.y + scale as f32);
+    draw_text(frame, shadow, scale, INK, text);
+    draw_text(frame, at, scale, color, text);
+}
+
 /// The width of a thin line on this picture, in pixels: 1 up to VGA, growing with the picture.
 pub fn line_width(frame: &Frame) -> f32 {
     (frame.width().min(frame.height()) as f32 / 360.0).max(1.0)
@@ -102,8 +143,7 @@ pub fn draw_uncertain_landmarks(
     let Some(tight) = FaceBox::around(landmarks) else {
         return;
     };
-    // A far face gets finer strokes than the picture alone would give it.
-    let unit = line_width(frame).min((tight.width.max(tight.height) / 90.0).max(0.6)) * style.size;
+    let unit = stroke_unit(frame, landmarks) * style.size;
     let color_of = |index| style.color.unwrap_or_else(|| region_color(scheme, index));
     if style.contours {
         // All outlines first, so that no outline lies over a neighbour's colour.
@@ -134,6 +174,12 @@ pub fn draw_uncertain_landmarks(
     if style.indices {
         draw_indices(frame, landmarks);
     }
+}
+
+/// The width of a line on a face: a far face gets finer strokes than the picture alone would give it.
+fn stroke_unit(frame: &Frame, landmarks: &[Point]) -> f32 {
+    let size = FaceBox::around(landmarks).map_or(0.0, |tight| tight.width.max(tight.height));
+    line_width(frame).min((size / 90.0).max(0.6))
 }
 
 /// Opaque up to an expected error of 2 % of the face's size, a quarter at 8 % and beyond.
@@ -460,6 +506,22 @@ mod tests {
         };
         assert!(count(1) > 100);
         assert_eq!(count(3), 9 * count(1));
+    }
+
+    #[test]
+    fn faces_that_follow_each_other_have_other_colors_and_their_ids() {
+        for id in 1..20 {
+            assert_ne!(face_color(id), face_color(id + 1));
+            assert_eq!(face_color(id), face_color(id));
+            for face in [
+                FaceBox::new(20.0, 30.0, 40.0, 40.0),
+                FaceBox::new(20.0, -3.0, 40.0, 40.0),
+            ] {
+                let mut frame = Frame::new(100, 100);
+                draw_face_id(&mut frame, &face, id, WHITE);
+                assert!(frame.rgb().contains(&255), "{id} at {face:?}");
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
     reason = "a region is a list of ranges, often of one"
 )]
 
+mod mean_shape;
+
 use crate::geometry::Point;
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Range, str::FromStr};

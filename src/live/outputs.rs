@@ -300,6 +300,7 @@ impl Consumer<Record> for Records {
             time_secs: record.stamp.time_secs,
             faces: &record.faces,
             dropped: record.dropped,
+            left_out: 0,
         })
     }
 

@@ -19,6 +19,14 @@ pub struct FrameRecord<'a> {
     pub faces: &'a [TrackedFace],
     /// Frames of the source that were dropped so far.
     pub dropped: u64,
+    /// Faces that are missing at the end of `faces`, because there was no room for them; in JSON only when there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Writes frames' lines to a file or to standard output.
@@ -156,6 +164,7 @@ mod tests {
                 time_secs: 0.5 * frame as f64,
                 faces,
                 dropped: frame / 2,
+                left_out: 0,
             };
             lines.write(&record).expect("line");
         }
@@ -202,6 +211,7 @@ mod tests {
             time_secs: 0.5,
             faces: &[],
             dropped: 1,
+            left_out: 0,
         };
         lines.write(&record).expect("line");
         let text = String::from_utf8(reader.0.lock().expect("text").0.clone()).expect("UTF-8");

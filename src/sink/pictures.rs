@@ -1,12 +1,17 @@
 //! Annotated pictures: a folder with one a frame, or a single picture.
 
 use super::{DrawnFrame, FrameSink, SinkError, folder_of};
-use crate::{frame::Frame, picture, picture::PictureError};
+use crate::{
+    frame::Frame,
+    picture,
+    picture::{Encoding, PictureError},
+};
 use std::path::{Path, PathBuf};
 
-/// A folder of JPEG files, named after the frame's own name or its index.
+/// A folder of JPEG or PNG files, named after the frame's own name or its index.
 pub struct PictureFolder {
     folder: PathBuf,
+    ending: &'static str,
     written: u64,
 }
 
@@ -15,13 +20,14 @@ impl PictureFolder {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn create(folder: &Path) -> Result<Self, SinkError> {
-        std::fs::create_dir_all(folder).map_err(|source| SinkError::Write {
-            path: folder.to_owned(),
-            source,
-        })?;
+    pub fn create(folder: &Path, encoding: Encoding) -> Result<Self, SinkError> {
+        make_folder(folder)?;
         Ok(Self {
             folder: folder.to_owned(),
+            ending: match encoding {
+                Encoding::Jpeg => "jpg",
+                Encoding::Png => "png",
+            },
             written: 0,
         })
     }
@@ -30,8 +36,8 @@ impl PictureFolder {
 impl FrameSink for PictureFolder {
     fn write(&mut self, drawn: DrawnFrame<'_>) -> Result<(), SinkError> {
         let name = match drawn.name {
-            Some(name) => format!("{name}.jpg"),
-            None => format!("frame-{:06}.jpg", drawn.index),
+            Some(name) => format!("{name}.{}", self.ending),
+            None => format!("frame-{:06}.{}", drawn.index, self.ending),
         };
         picture::save(drawn.frame, &self.folder.join(name))?;
         self.written += 1;
@@ -40,6 +46,58 @@ impl FrameSink for PictureFolder {
 
     fn finish(self: Box<Self>) -> Result<Option<String>, SinkError> {
         let found = format!("{} pictures in {}", self.written, self.folder.display());
+        Ok((self.written > 0).then_some(found))
+    }
+}
+
+fn make_folder(folder: &Path) -> Result<(), SinkError> {
+    std::fs::create_dir_all(folder).map_err(|source| SinkError::Write {
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+/// A PNG file now and then, named after the frame's index.
+pub struct Snapshots {
+    folder: PathBuf,
+    every_secs: f64,
+    due_secs: f64,
+    written: u64,
+}
+
+impl Snapshots {
+    /// One each `every_secs` seconds of the source's time, the first at once. Makes the folder where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(folder: &Path, every_secs: f64) -> Result<Self, SinkError> {
+        make_folder(folder)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            every_secs,
+            due_secs: f64::NEG_INFINITY,
+            written: 0,
+        })
+    }
+}
+
+impl FrameSink for Snapshots {
+    fn write(&mut self, drawn: DrawnFrame<'_>) -> Result<(), SinkError> {
+        if drawn.time_secs < self.due_secs {
+            return Ok(());
+        }
+        // A frame that comes late does not shift those after it.
+        let late = (drawn.time_secs - self.due_secs) % self.every_secs;
+        let late = if late.is_finite() { late } else { 0.0 };
+        self.due_secs = drawn.time_secs - late + self.every_secs;
+        let name = format!("snapshot-{:06}.png", drawn.index);
+        picture::save(drawn.frame, &self.folder.join(name))?;
+        self.written += 1;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Option<String>, SinkError> {
+        let found = format!("{} snapshots in {}", self.written, self.folder.display());
         Ok((self.written > 0).then_some(found))
     }
 }
@@ -117,6 +175,38 @@ mod tests {
             let frame = picture::load(&out.join(name).with_extension("jpg")).expect(name);
             assert!(frame.pixel(4, 4)[0].abs_diff(gray) < 3, "{name}");
         }
+    }
+
+    #[test]
+    fn snapshots_come_at_their_times() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut sink = Snapshots::create(&folder.path().join("shots"), 0.5).expect("sink");
+        let frame = Frame::new(8, 8);
+        for index in 0..20 {
+            let drawn = DrawnFrame {
+                frame: &frame,
+                index,
+                // Frame 7 is missing: frame 8 takes its place.
+                time_secs: 0.1 * (index + u64::from(index >= 7)) as f64 + 0.01,
+                name: None,
+            };
+            sink.write(drawn).expect("frame");
+        }
+        let said = Box::new(sink).finish().expect("finish").expect("written");
+        assert!(said.starts_with("5 snapshots"), "{said}");
+        let listed = std::fs::read_dir(folder.path().join("shots")).expect("folder");
+        let mut names: Vec<String> = listed
+            .map(|entry| {
+                entry
+                    .expect("entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        names.sort();
+        assert_eq!(names[0], "snapshot-000000.png");
+        assert_eq!(names.len(), 5, "{names:?}");
     }
 
     #[test]

@@ -71,6 +71,8 @@ const CONFINED_CRATES: &[(&str, &[&str])] = &[
     ("v4l", &["src/source/", "src/source.rs"]),
     ("zune_jpeg", &["src/source/", "src/source.rs"]),
     ("minifb", &["src/sink/", "src/sink.rs"]),
+    ("rosc", &["src/sink/", "src/sink.rs"]),
+    ("delaunator", &["src/overlay/", "src/overlay.rs"]),
     ("anyhow", &["src/bin/"]),
     ("indicatif", &["src/bin/"]),
 ];

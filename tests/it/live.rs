@@ -11,12 +11,12 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-struct Desk {
+pub(crate) struct Desk {
     folder: tempfile::TempDir,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let desk = Self {
             folder: tempfile::tempdir().expect("a temporary folder"),
         };
@@ -25,12 +25,12 @@ impl Desk {
         desk
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// `facemark` with `arguments` (words between spaces) and the tiny networks, in the folder, without a display.
-    fn command(&self, arguments: &str) -> Command {
+    pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_facemark"));
         command
             .args(arguments.split_whitespace())
@@ -41,12 +41,12 @@ impl Desk {
         command
     }
 
-    fn run(&self, arguments: &str) -> Output {
+    pub(crate) fn run(&self, arguments: &str) -> Output {
         self.command(arguments).output().expect("facemark starts")
     }
 
     /// As `run`; must end well. What it printed: standard output, standard error.
-    fn run_well(&self, arguments: &str) -> (String, String) {
+    pub(crate) fn run_well(&self, arguments: &str) -> (String, String) {
         let output = self.run(arguments);
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{arguments}: {out}{err}");
@@ -75,11 +75,11 @@ fn detector() -> Vec<u8> {
     model.encode_to_vec()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn json_lines(path: &Path) -> Vec<Value> {
+pub(crate) fn json_lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path)
         .expect("JSON lines")
         .lines()

@@ -31,6 +31,7 @@ mod int8_parity;
 mod live;
 #[cfg(feature = "train")]
 mod onnx_files;
+mod outputs;
 #[cfg(feature = "train")]
 mod parity;
 #[cfg(feature = "train")]
@@ -39,6 +40,7 @@ mod quantization_aware;
 mod quantize;
 #[cfg(feature = "train")]
 mod recipe_program;
+mod sockets;
 mod tiny_model;
 #[cfg(feature = "train")]
 mod train_program;

@@ -15,6 +15,7 @@ mod measure;
 mod models;
 mod networks;
 mod output;
+mod outputs;
 mod run;
 
 use clap::{Parser, Subcommand};

@@ -6,12 +6,13 @@ use crate::{
     failure::Failure,
     networks::{open_detector, open_landmarker},
     output::print_line,
+    outputs::OutputArguments,
 };
 use clap::Args;
 use facemark::{
     detector::InputSize,
     live::{self, Output, RunConfig, RunError},
-    sink::{self, JsonLines, Window},
+    sink::{self, Window},
     source::{self, FrameSize, Input, Source, SourceError, SourceKind, SourceOptions, demo},
     tracker::{Tracker, TrackerConfig},
 };
@@ -62,12 +63,8 @@ pub(crate) struct LiveArguments {
 
 #[derive(Args)]
 struct SharedArguments {
-    /// Write one JSON object a frame; `-`: to standard output, the summary then goes to standard error
-    #[arg(long, value_name = "FILE|-")]
-    json: Option<PathBuf>,
-    /// Write annotated frames: a video (.mp4, .mkv, .mov, .webm, .avi, .y4m), a picture, or a folder of pictures
-    #[arg(long, value_name = "PATH")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: OutputArguments,
     /// Open no window
     #[arg(long)]
     no_window: bool,
@@ -77,9 +74,9 @@ struct SharedArguments {
     /// End after so many analysed frames
     #[arg(long, value_name = "N")]
     frames: Option<u64>,
-    /// Faces to follow at a time
-    #[arg(long, alias = "max-faces", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
-    faces: u64,
+    /// Faces to follow at a time [default: 4; with --blur 16]
+    #[arg(long, alias = "max-faces", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
+    faces: Option<u64>,
     /// Landmark model [default: the released one]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -119,7 +116,7 @@ impl FromStr for Edges {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|rate: &f64| *rate > 0.0 && rate.is_finite())
@@ -161,17 +158,15 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
             &options,
         )?,
         open_landmarker(shared.model.as_deref(), &options)?,
-        TrackerConfig {
-            max_faces: shared.faces as usize,
-            ..TrackerConfig::default()
-        },
+        tracker_config(shared),
     );
     let window = if shared.no_window {
         None
     } else {
         open_window(source.as_ref())
     };
-    let unseen = window.is_none() && !shared.no_window && shared.output.is_none();
+    let unseen = window.is_none() && !shared.no_window && !shared.outputs.show_something();
+    let rate = output_rate(source.as_ref());
     let mut config = RunConfig {
         engine: format!(
             "{}, {} {}",
@@ -183,6 +178,9 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
                 "threads"
             }
         ),
+        outputs: shared.outputs.open(rate)?,
+        painting: shared.outputs.painting(),
+        snapshot_folder: shared.outputs.snapshot_folder()?,
         realtime,
         frame_limit: shared.frames,
         known_motion: (*input == Input::Demo).then_some(demo::frame_from_portrait),
@@ -190,21 +188,7 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
         stop: stop_on_interrupt()?,
         ..RunConfig::default()
     };
-    if let Some(path) = &shared.json {
-        let lines = if path.as_os_str() == "-" {
-            JsonLines::to_stdout()
-        } else {
-            JsonLines::create(path).map_err(Failure::input)?
-        };
-        let output = Output::records(path.display().to_string(), lines);
-        config.outputs.push(output);
-    }
-    let rate = output_rate(source.as_ref());
-    if let Some(path) = &shared.output {
-        let sink = sink::open(path, rate).map_err(Failure::input)?;
-        let output = Output::frames(path.display().to_string(), sink, 1);
-        config.outputs.push(output);
-    } else if unseen {
+    if unseen {
         let (path, every) = default_output(input, source.kind());
         eprintln!("writing annotated frames to {}", path.display());
         std::fs::create_dir_all(DEFAULT_FOLDER).map_err(Failure::running)?;
@@ -215,11 +199,7 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
     let (summary, error) = live::run(source, Box::new(tracker), config);
     if summary.frames > 0 {
         let summary = summary.to_string();
-        if shared
-            .json
-            .as_ref()
-            .is_some_and(|path| path.as_os_str() == "-")
-        {
+        if shared.outputs.take_stdout() {
             eprint!("{summary}");
         } else {
             print_line(summary.trim_end())?;
@@ -229,6 +209,21 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
         None => Ok(()),
         Some(RunError::Source(error)) => Err(source_failure(error, input)),
         Some(error) => Err(Failure::running(error)),
+    }
+}
+
+/// Who hides faces wants none to be missed: more of them, and the detector looks for new ones in every frame.
+fn tracker_config(shared: &SharedArguments) -> TrackerConfig {
+    let default = TrackerConfig::default();
+    let (faces, search_interval_secs) = if shared.outputs.blur {
+        (16, 0.0)
+    } else {
+        (4, default.search_interval_secs)
+    };
+    TrackerConfig {
+        max_faces: shared.faces.unwrap_or(faces) as usize,
+        search_interval_secs,
+        ..default
     }
 }
 

@@ -92,8 +92,9 @@ const SAME_PATCH: f64 = 0.6;
 const BETTER: f64 = 0.12;
 /// Distance of points that were mapped back from their labels, in sides of the crop.
 const ROUND_TRIP: f64 = 0.01;
-/// Part of a layer's channels, and of all channels, that may be dead.
-const DEAD_LAYER: f64 = 0.85;
+/// Part of a layer's channels, and of all channels, from which on they are too many dead ones: a wide layer learns well with
+/// a seventh of its channels.
+const DEAD_LAYER: f64 = 0.95;
 const DEAD_ALL: f64 = 0.5;
 /// Part of the last hidden layer that depends on the picture below which the signal is lost.
 const PICTURE_SHARE: f64 = 0.01;
