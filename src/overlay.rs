@@ -2,9 +2,11 @@
 //! picture and the face; colours are those of Okabe and Ito (2008), which colour-blind people can tell apart.
 
 mod blur;
+mod head;
 mod mesh;
 
 pub use blur::FaceBlur;
+pub use head::{draw_pose_axes, draw_signal_bars};
 pub use mesh::Mesh;
 
 use crate::{

@@ -8,7 +8,7 @@ use crate::{
     landmarker::Landmarker,
     metrics::Detection,
     model::{Infer, InferError},
-    pose::Pose,
+    pose::{Pose, TYPICAL_FOCAL_LENGTH},
     scheme::Scheme,
     signals::{BlinkDetector, Openness, Signals},
     smoothing::{LandmarkFilter, OneEuroConfig},
@@ -25,8 +25,10 @@ pub struct TrackerConfig {
     /// Confidence below which a followed face is lost, 0 to 1: lower than `acquire_confidence`, so that a face at the
     /// limit does not flicker.
     pub keep_confidence: f32,
-    /// Pause between looks for further faces while some, but not `max_faces`, are followed, in seconds.
-    pub search_interval_secs: f64,
+    /// Pause between looks for further faces while some, but not `max_faces`, are followed, in seconds: the first of these
+    /// after a face came or went, twice as long after each look that found nothing new, at most the second. Longer: cheaper,
+    /// later acquisition.
+    pub search_pause_secs: (f64, f64),
     /// A face found again within this time, in seconds, near the place where it was lost keeps its id.
     pub memory_secs: f64,
     /// Smoothing; `None` leaves the landmarks as the network says them.
@@ -39,7 +41,8 @@ impl Default for TrackerConfig {
             max_faces: 4,
             acquire_confidence: 0.6,
             keep_confidence: 0.4,
-            search_interval_secs: 0.5,
+            // Each third to each twelfth frame of a usual camera.
+            search_pause_secs: (0.1, 0.4),
             memory_secs: 1.0,
             smoothing: Some(OneEuroConfig::default()),
         }
@@ -120,6 +123,9 @@ pub struct Tracker<D, L> {
     candidates: Vec<Detection>,
     next_id: u64,
     last_search_secs: Option<f64>,
+    search_pause_secs: f64,
+    /// Landmarks of a detected face that may turn out to be none.
+    spare: Vec<Point>,
     counts: TrackerCounts,
 }
 
@@ -136,6 +142,8 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
             candidates: Vec::new(),
             next_id: 1,
             last_search_secs: None,
+            search_pause_secs: config.search_pause_secs.0,
+            spare: Vec::new(),
             counts: TrackerCounts::default(),
         }
     }
@@ -195,6 +203,7 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
         self.tracks.clear();
         self.memories.clear();
         self.last_search_secs = None;
+        self.search_pause_secs = self.config.search_pause_secs.0;
     }
 
     /// Looks for face `index` where it was last; false when it is not there any more.
@@ -214,7 +223,8 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
         let errors = self.landmarker.expected_errors_px();
         face.expected_errors_px.clear();
         face.expected_errors_px.extend_from_slice(errors);
-        show(face, track, self.landmarker.scheme(), time_secs);
+        let moment = Moment::of(frame, self.landmarker.scheme(), time_secs);
+        show(face, track, &moment);
         Ok(true)
     }
 
@@ -232,10 +242,11 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
             face_box: face.face_box,
             lost_secs: time_secs,
         });
+        self.search_pause_secs = self.config.search_pause_secs.0;
     }
 
     fn search_is_due(&self, time_secs: f64) -> bool {
-        let pause = self.config.search_interval_secs;
+        let pause = self.search_pause_secs;
         let is_recent = |last: f64| (0.0..pause).contains(&(time_secs - last));
         let rests = !self.faces.is_empty() && self.last_search_secs.is_some_and(is_recent);
         self.faces.len() < self.config.max_faces && !rests
@@ -245,9 +256,12 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
         self.last_search_secs = Some(time_secs);
         self.counts.detector_runs += 1;
         self.candidates.clear();
-        let wanted = self.config.max_faces + SPARE_DETECTIONS;
-        let found = self.detector.detect(frame)?;
-        self.candidates.extend(found.iter().take(wanted));
+        let faces = &self.faces;
+        let wanted = self.config.max_faces - faces.len() + SPARE_DETECTIONS;
+        let found = self.detector.detect(frame)?.iter();
+        let new = found.filter(|found| !is_known(faces, &found.face_box));
+        self.candidates.extend(new.take(wanted));
+        let before = faces.len();
         for index in 0..self.candidates.len() {
             if self.faces.len() == self.config.max_faces {
                 break;
@@ -257,6 +271,12 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
                 self.acquire(frame, &candidate, time_secs)?;
             }
         }
+        let (shortest, longest) = self.config.search_pause_secs;
+        self.search_pause_secs = if self.faces.len() > before {
+            shortest
+        } else {
+            (2.0 * self.search_pause_secs).min(longest)
+        };
         Ok(())
     }
 
@@ -267,16 +287,15 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
         detection: &Detection,
         time_secs: f64,
     ) -> Result<(), InferError> {
-        let mut raw = Vec::with_capacity(self.scheme().landmark_count());
         let look = self
             .landmarker
-            .locate_detected(frame, &detection.face_box, &mut raw)?;
+            .locate_detected(frame, &detection.face_box, &mut self.spare)?;
         self.counts.landmark_runs += look.runs;
         let confidence = look.confidence;
-        if confidence < self.config.acquire_confidence || !is_in_frame(&raw, frame) {
+        if confidence < self.config.acquire_confidence || !is_in_frame(&self.spare, frame) {
             return Ok(());
         }
-        let face_box = FaceBox::around(&raw).unwrap_or_default();
+        let face_box = FaceBox::around(&self.spare).unwrap_or_default();
         if is_known(&self.faces, &face_box) {
             return Ok(());
         }
@@ -291,11 +310,15 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
             signals: None,
         };
         let mut track = Track {
-            raw,
+            raw: std::mem::take(&mut self.spare),
             filter: self.config.smoothing.map(LandmarkFilter::new),
             blinks: BlinkDetector::default(),
         };
-        show(&mut face, &mut track, self.landmarker.scheme(), time_secs);
+        show(
+            &mut face,
+            &mut track,
+            &Moment::of(frame, self.scheme(), time_secs),
+        );
         self.faces.push(face);
         self.tracks.push(track);
         self.counts.acquired += 1;
@@ -304,11 +327,12 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
 
     /// The id of the face that was lost here a moment ago, or a new one.
     fn id_of(&mut self, face_box: &FaceBox) -> u64 {
-        let lost_here = self
+        let overlaps = self
             .memories
             .iter()
-            .position(|memory| memory.face_box.iou(face_box) > SAME_FACE_IOU);
-        if let Some(index) = lost_here {
+            .map(|memory| memory.face_box.iou(face_box));
+        let nearest = overlaps.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some((index, _)) = nearest.filter(|(_, overlap)| *overlap > SAME_FACE_IOU) {
             return self.memories.swap_remove(index).id;
         }
         let id = self.next_id;
@@ -317,29 +341,41 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
     }
 }
 
+/// What faces of one frame have in common.
+struct Moment {
+    scheme: Scheme,
+    time_secs: f64,
+    focal_length_px: f32,
+}
+
+impl Moment {
+    fn of(frame: &Frame, scheme: Scheme, time_secs: f64) -> Self {
+        Self {
+            scheme,
+            time_secs,
+            focal_length_px: TYPICAL_FOCAL_LENGTH * frame.width() as f32,
+        }
+    }
+}
+
 /// Brings what is shown of a face up to date with what the network said.
-fn show(face: &mut TrackedFace, track: &mut Track, scheme: Scheme, time_secs: f64) {
+fn show(face: &mut TrackedFace, track: &mut Track, moment: &Moment) {
     face.landmarks.clone_from(&track.raw);
     let raw_box = FaceBox::around(&track.raw).unwrap_or_default();
     if let Some(filter) = &mut track.filter {
         let face_size = raw_box.width.max(raw_box.height);
-        filter.smooth(&mut face.landmarks, face_size, time_secs);
+        filter.smooth(&mut face.landmarks, face_size, moment.time_secs);
     }
     face.face_box = FaceBox::around(&face.landmarks).unwrap_or_default();
-    face.pose = Pose::estimate(scheme, &face.landmarks);
-    face.signals = signals(face, track, scheme, time_secs);
+    face.pose = Pose::estimate(moment.scheme, &face.landmarks, moment.focal_length_px);
+    face.signals = signals(face, track, moment);
 }
 
 /// Openness as shown; blinks, which are short, from what the network said.
-fn signals(
-    face: &TrackedFace,
-    track: &mut Track,
-    scheme: Scheme,
-    time_secs: f64,
-) -> Option<Signals> {
-    let shown = Openness::measure(scheme, &face.landmarks)?;
-    let seen = Openness::measure(scheme, &track.raw)?;
-    let blink = track.blinks.update(seen.eyes(), time_secs);
+fn signals(face: &TrackedFace, track: &mut Track, moment: &Moment) -> Option<Signals> {
+    let shown = Openness::measure(moment.scheme, &face.landmarks)?;
+    let seen = Openness::measure(moment.scheme, &track.raw)?;
+    let blink = track.blinks.update(seen.eyes(), moment.time_secs);
     Some(Signals {
         left_eye: shown.left_eye,
         right_eye: shown.right_eye,
@@ -637,24 +673,88 @@ mod tests {
         }
     }
 
-    #[test]
-    fn further_faces_are_searched_for_now_and_then() {
-        let config = TrackerConfig {
-            max_faces: 2,
+    fn ids(faces: &[TrackedFace]) -> Vec<u64> {
+        faces.iter().map(|face| face.id).collect()
+    }
+
+    fn several() -> TrackerConfig {
+        TrackerConfig {
+            max_faces: 4,
             ..raw()
-        };
-        let (mut tracker, _) = tracker(config);
+        }
+    }
+
+    #[test]
+    fn further_faces_are_searched_for_ever_more_rarely_while_there_are_none() {
+        let (mut tracker, _) = tracker(several());
         let (one, two) = (detectable(), face_at(252.0, 152.0, 1.0, 0.0));
-        let ids = |faces: &[TrackedFace]| faces.iter().map(|face| face.id).collect::<Vec<_>>();
-        assert_eq!(ids(tracker.update(&picture(&[one]), 0.0).unwrap()), [1]);
+        let frame = picture(&[one]);
+        let mut searched = Vec::new();
+        for step in 0..90u32 {
+            let before = tracker.counts().detector_runs;
+            tracker.update(&frame, f64::from(step) / 30.0).unwrap();
+            let runs = tracker.counts().detector_runs - before;
+            assert!(runs <= 1, "never more than one a frame");
+            if runs == 1 {
+                searched.push(step);
+            }
+        }
+        // Pauses of 0.1, 0.2, 0.4 and 0.4 s end with the first frame after them.
+        let pauses: Vec<u32> = searched.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        for (pause, frames) in pauses.iter().zip([3..=4, 6..=7, 12..=13, 12..=13]) {
+            assert!(frames.contains(pause), "{pauses:?}");
+        }
+        assert!(pauses.iter().all(|&pause| pause <= 13), "{pauses:?}");
         let both = picture(&[one, two]);
-        assert_eq!(ids(tracker.update(&both, 0.2).unwrap()), [1]);
-        assert_eq!(tracker.counts().detector_runs, 1);
-        assert_eq!(ids(tracker.update(&both, 0.6).unwrap()), [1, 2]);
-        assert_eq!(ids(tracker.update(&both, 1.6).unwrap()), [1, 2]);
-        assert_eq!(tracker.counts().detector_runs, 2);
+        let found = (90..104u32)
+            .find(|&step| tracker.update(&both, f64::from(step) / 30.0).unwrap().len() == 2);
+        assert!(found.is_some(), "within the longest pause");
+        assert_eq!(ids(tracker.faces()), [1, 2]);
         // The older face goes: the other keeps its id.
-        assert_eq!(ids(tracker.update(&picture(&[two]), 1.7).unwrap()), [2]);
+        assert_eq!(ids(tracker.update(&picture(&[two]), 3.5).unwrap()), [2]);
+    }
+
+    #[test]
+    fn while_all_are_followed_the_detector_rests() {
+        let (mut tracker, _) = tracker(raw());
+        let frame = picture(&[detectable(), face_at(252.0, 152.0, 1.0, 0.0)]);
+        for step in 0..60 {
+            let faces = tracker.update(&frame, f64::from(step) / 30.0).unwrap();
+            assert_eq!(ids(faces), [1]);
+        }
+        assert_eq!(tracker.counts().detector_runs, 1);
+    }
+
+    #[test]
+    fn faces_that_are_hidden_a_moment_get_their_own_ids_back() {
+        let (mut tracker, _) = tracker(several());
+        let (one, two) = (detectable(), face_at(188.0, 152.0, 1.0, 0.0));
+        let both = picture(&[one, two]);
+        let before = tracker.update(&both, 0.0).unwrap().to_vec();
+        assert_eq!(ids(&before), [1, 2]);
+        assert!(tracker.update(&picture(&[]), 0.1).unwrap().is_empty());
+        let after = tracker.update(&both, 0.2).unwrap();
+        assert_eq!(after.len(), 2);
+        for face in after {
+            let same = before.iter().find(|known| known.id == face.id).unwrap();
+            assert!(same.face_box.iou(&face.face_box) > 0.9, "{face:?}");
+        }
+    }
+
+    #[test]
+    fn two_tracks_that_run_into_one_face_become_one() {
+        let (mut tracker, _) = tracker(several());
+        let (one, two) = (detectable(), face_at(252.0, 120.0, 1.0, 0.0));
+        assert_eq!(tracker.update(&picture(&[one, two]), 0.0).unwrap().len(), 2);
+        // Both crops see the same discs.
+        for step in 1..40u8 {
+            let t = f32::from(step);
+            let near = face_at((252.0 - 4.0 * t).max(124.0), 120.0, 1.0, 0.0);
+            tracker
+                .update(&picture(&[near]), f64::from(step) / 30.0)
+                .unwrap();
+        }
+        assert_eq!(tracker.faces().len(), 1);
     }
 
     #[test]

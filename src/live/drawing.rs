@@ -5,6 +5,7 @@ use crate::{
     frame::Frame,
     overlay::{self, FaceBlur, Mesh, OverlayKind, Style},
     scheme::Scheme,
+    tracker::TrackedFace,
 };
 
 /// What is drawn on frames.
@@ -14,6 +15,8 @@ pub struct Painting {
     pub overlay: OverlayKind,
     /// Hide the faces themselves; what is drawn lies over that.
     pub blur: bool,
+    /// Draw the head's axes, and openness of eyes and mouth as bars.
+    pub signals: bool,
 }
 
 /// Draws the faces of one frame after the other.
@@ -23,6 +26,7 @@ pub(super) struct Drawing {
     style: Style,
     mesh: Mesh,
     blur: Option<FaceBlur>,
+    pub(super) signals: bool,
 }
 
 impl Drawing {
@@ -36,34 +40,66 @@ impl Drawing {
             },
             mesh: Mesh::of(scheme),
             blur: painting.blur.then(FaceBlur::default),
+            signals: painting.signals,
         }
     }
 
-    /// Draws the faces of `inferred` on its picture.
+    /// Draws the faces of `inferred` on its picture, words aside: see [`Drawing::write`].
     pub(super) fn draw(&mut self, picture: &mut Frame, inferred: &Inferred) {
         if let Some(blur) = &mut self.blur {
             let faces = inferred.faces.iter().map(|face| (face.id, face.face_box));
             blur.hide(picture, faces, inferred.stamp.time_secs);
         }
-        if self.overlay == OverlayKind::None {
-            return;
-        }
         for face in &inferred.faces {
-            let color = overlay::face_color(face.id);
-            overlay::draw_face_box(picture, &face.face_box, color);
-            if inferred.faces.len() > 1 {
-                overlay::draw_face_id(picture, &face.face_box, face.id, color);
+            if self.overlay != OverlayKind::None {
+                self.draw_landmarks(picture, face);
             }
-            if self.overlay == OverlayKind::Mesh {
-                self.mesh.draw(picture, &face.landmarks, overlay::SKY_BLUE);
+            if self.signals {
+                self.draw_axes(picture, face);
             }
-            overlay::draw_uncertain_landmarks(
-                picture,
-                &face.landmarks,
-                &face.expected_errors_px,
-                self.scheme,
-                &self.style,
-            );
+        }
+    }
+
+    fn draw_landmarks(&self, picture: &mut Frame, face: &TrackedFace) {
+        let color = overlay::face_color(face.id);
+        overlay::draw_face_box(picture, &face.face_box, color);
+        if self.overlay == OverlayKind::Mesh {
+            self.mesh.draw(picture, &face.landmarks, overlay::SKY_BLUE);
+        }
+        overlay::draw_uncertain_landmarks(
+            picture,
+            &face.landmarks,
+            &face.expected_errors_px,
+            self.scheme,
+            &self.style,
+        );
+    }
+
+    /// Draws what has words in it. `mirrored`: the picture has been mirrored since the faces were drawn.
+    pub(super) fn write(&self, picture: &mut Frame, inferred: &Inferred, mirrored: bool) {
+        for face in &inferred.faces {
+            let mut face_box = face.face_box;
+            if mirrored {
+                face_box.x = picture.width() as f32 - 1.0 - face_box.x - face_box.width;
+            }
+            if inferred.faces.len() > 1 && self.overlay != OverlayKind::None {
+                let color = overlay::face_color(face.id);
+                overlay::draw_face_id(picture, &face_box, face.id, color);
+            }
+            if let (true, Some(signals)) = (self.signals, &face.signals) {
+                overlay::draw_signal_bars(picture, &face_box, signals);
+            }
+        }
+    }
+
+    fn draw_axes(&self, picture: &mut Frame, face: &TrackedFace) {
+        let nose = self
+            .scheme
+            .nose_tip()
+            .and_then(|index| face.landmarks.get(index));
+        if let (Some(pose), Some(&nose)) = (&face.pose, nose) {
+            let length = 0.5 * face.face_box.width.max(face.face_box.height);
+            overlay::draw_pose_axes(picture, nose, length, pose);
         }
     }
 }
@@ -107,9 +143,11 @@ mod tests {
             let mut picture = inferred.frame.clone();
             let painting = Painting {
                 overlay,
-                blur: false,
+                ..Painting::default()
             };
-            Drawing::new(Scheme::Ibug68, painting).draw(&mut picture, &inferred);
+            let mut drawing = Drawing::new(Scheme::Ibug68, painting);
+            drawing.draw(&mut picture, &inferred);
+            drawing.write(&mut picture, &inferred, false);
             let changed = picture.rgb().iter().zip(inferred.frame.rgb());
             changed.filter(|(a, b)| a != b).count()
         };
@@ -129,6 +167,7 @@ mod tests {
         let painting = Painting {
             overlay: OverlayKind::None,
             blur: true,
+            ..Painting::default()
         };
         let mut drawing = Drawing::new(Scheme::Ibug68, painting);
         for faces in [1, 0] {

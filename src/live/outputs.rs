@@ -344,6 +344,7 @@ impl Consumer<Inferred> for Painter {
         // Also where nobody is due: what is blurred depends on the frames before.
         self.picture.clone_from(&inferred.frame);
         self.drawing.draw(&mut self.picture, inferred);
+        self.drawing.write(&mut self.picture, inferred, false);
         for (every, (_, lane)) in &mut self.outputs {
             if self.given.is_multiple_of(*every) {
                 lane.offer(|painted| {

@@ -37,6 +37,8 @@ const HELP: [&str; 6] = [
 pub(super) struct View {
     subject: Subject,
     drawing: Drawing,
+    /// Whether pose and signals are shown even when `debug` is off.
+    signals: bool,
     snapshot_folder: PathBuf,
     /// The newest frame, in its own pixels.
     current: Inferred,
@@ -69,6 +71,7 @@ impl View {
         Self {
             subject,
             drawing: Drawing::new(scheme, painting),
+            signals: painting.signals,
             snapshot_folder,
             current: Inferred {
                 frame: Frame::new(NOTHING.0, NOTHING.1),
@@ -159,10 +162,12 @@ impl View {
         self.placed.place_faces(&self.current, &placed_from_frame);
         let (placed, shown) = (&mut self.placed, &mut self.shown);
         shown.clone_from(&placed.frame);
+        self.drawing.signals = self.signals || self.debug;
         self.drawing.draw(shown, placed);
         if self.mirrored {
             mirror(shown);
         }
+        self.drawing.write(shown, placed, self.mirrored);
         if self.debug {
             self.draw_indices();
         }

@@ -40,6 +40,9 @@ pub(crate) struct OutputArguments {
     /// What is drawn of the landmarks
     #[arg(long, value_name = "KIND", default_value = "contours")]
     overlay: Overlay,
+    /// Draw the head's axes, and how far eyes and mouth are open as bars (key d in the window)
+    #[arg(long)]
+    signals: bool,
     /// Hide the faces that are found behind coarse squares, in the window and in every picture and video
     #[arg(long)]
     pub(crate) blur: bool,
@@ -76,6 +79,7 @@ impl OutputArguments {
                 Overlay::None => OverlayKind::None,
             },
             blur: self.blur,
+            signals: self.signals,
         }
     }
 

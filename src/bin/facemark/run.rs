@@ -215,14 +215,14 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
 /// Who hides faces wants none to be missed: more of them, and the detector looks for new ones in every frame.
 fn tracker_config(shared: &SharedArguments) -> TrackerConfig {
     let default = TrackerConfig::default();
-    let (faces, search_interval_secs) = if shared.outputs.blur {
-        (16, 0.0)
+    let (faces, search_pause_secs) = if shared.outputs.blur {
+        (16, (0.0, 0.0))
     } else {
-        (4, default.search_interval_secs)
+        (4, default.search_pause_secs)
     };
     TrackerConfig {
         max_faces: shared.faces.unwrap_or(faces) as usize,
-        search_interval_secs,
+        search_pause_secs,
         ..default
     }
 }
