@@ -1,6 +1,7 @@
 # facemark's commands. `make help` lists them. Each installs what it needs and is missing, and says so.
 
 CARGO ?= cargo
+MINUTES ?= 60
 
 # The linker and C compiler of some Rust crates; the header parser of the camera's; the window's libraries, opened at
 # run time; the decoder behind video files; `kill`, with which tests interrupt a run.
@@ -9,7 +10,7 @@ DEMO_PACKAGES := $(BUILD_PACKAGES) libx11-6 libxcursor1
 TEST_PACKAGES := $(BUILD_PACKAGES) ffmpeg procps xvfb
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test onnxruntime bench arm test-arm packages rust
+.PHONY: help demo test onnxruntime bench soak arm test-arm packages rust
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +31,11 @@ bench: rust ## times the released models, and the training step beside PyTorch's
 	$(CARGO) build --release --locked --bin facemark
 	target/release/facemark bench --pipeline
 	benches/training_step/run.sh
+
+soak: rust ## the live path for MINUTES (60) with stalls, unplugs and failing outputs; fails when anything grows or slows
+	@scripts/install-debian-packages.sh $(BUILD_PACKAGES) ffmpeg
+	$(CARGO) bench --locked --bench soak -- --minutes 0.7 --prove
+	$(CARGO) bench --locked --bench soak -- --minutes $(MINUTES)
 
 arm: ## facemark without camera and window for aarch64 and armv7 boards, into target-aarch64/ and target-armv7/
 	@scripts/arm.sh build
