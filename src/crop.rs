@@ -1,6 +1,8 @@
 //! From a frame to a network's input: the one implementation that training, calibration, evaluation and the live path
 //! share. A crop is 8-bit; normalisation is an affine map of the byte, so that the byte IS the quantised input.
 
+mod sampling;
+
 use crate::{
     frame::Frame,
     geometry::{Affine, FaceBox, Point},
@@ -253,20 +255,10 @@ impl Crop {
             }
             for pixel in row.chunks_exact_mut(CHANNELS) {
                 let mut sums = [0; 3];
-                for (x, y) in &mut starts[..samples] {
-                    let mut left = samples;
-                    while left > 0 {
-                        let count = left.min(MAX_PACKED);
-                        let mut packed = 0;
-                        for _ in 0..count {
-                            packed += bilinear(frame, *x, *y);
-                            *x += step_x;
-                            *y += step_y;
-                        }
-                        for (sum, channel) in sums.iter_mut().zip(unpack(packed)) {
-                            *sum += channel;
-                        }
-                        left -= count;
+                for start in &mut starts[..samples] {
+                    let line = sampling::sum_of_line(frame, start, (step_x, step_y), samples);
+                    for (sum, channel) in sums.iter_mut().zip(line) {
+                        *sum += channel;
                     }
                 }
                 let color = convert(sums.map(|sum| sum as f32 * weight));
@@ -285,10 +277,6 @@ const SUBPIXEL: u64 = 1 << SUBPIXEL_BITS;
 const SUBPIXEL_BITS: u32 = 5;
 /// Fraction bits of a position while it is stepped along a row: the steps' rounding stays far below a subpixel.
 const POSITION_BITS: u32 = 32;
-/// Bits that a channel has in a packed sum of three.
-const LANE_BITS: u32 = 21;
-/// Samples whose sums fit a lane: 255 * `SUBPIXEL`^2 each.
-const MAX_PACKED: usize = 8;
 
 /// A coordinate as a fixed-point number; far outside any frame it saturates.
 fn fixed(value: f32) -> i64 {
@@ -296,64 +284,8 @@ fn fixed(value: f32) -> i64 {
     (f64::from(value).clamp(-LIMIT, LIMIT) * (1u64 << POSITION_BITS) as f64) as i64
 }
 
-/// Three bytes in the lanes of a packed sum.
-fn pack(rgb: u32) -> u64 {
-    let rgb = u64::from(rgb);
-    (rgb & 0xff) | (rgb & 0xff00) << (LANE_BITS - 8) | (rgb & 0xff_0000) << (2 * LANE_BITS - 16)
-}
-
-fn unpack(sum: u64) -> [u32; 3] {
-    let lane = |index: u32| (sum >> (index * LANE_BITS)) as u32 & ((1 << LANE_BITS) - 1);
-    [lane(0), lane(1), lane(2)]
-}
-
 fn luma([red, green, blue]: [f32; 3]) -> f32 {
     0.299 * red + 0.587 * green + 0.114 * blue
-}
-
-/// The frame's colour at (`x`, `y`), times `SUBPIXEL`^2, packed; neighbours outside count as [`PADDING`].
-#[inline(always)]
-fn bilinear(frame: &Frame, x: i64, y: i64) -> u64 {
-    const ROUND: i64 = 1 << (POSITION_BITS - SUBPIXEL_BITS - 1);
-    let (x, y) = (x + ROUND, y + ROUND);
-    let fraction = |value: i64| (value >> (POSITION_BITS - SUBPIXEL_BITS)) as u64 % SUBPIXEL;
-    let (right, lower) = (fraction(x), fraction(y));
-    let (left, top) = (x >> POSITION_BITS, y >> POSITION_BITS);
-    let weights = [
-        (SUBPIXEL - right) * (SUBPIXEL - lower),
-        right * (SUBPIXEL - lower),
-        (SUBPIXEL - right) * lower,
-        right * lower,
-    ];
-    let (width, rgb) = (frame.width(), frame.rgb());
-    // Two neighbours are six bytes; eight are read, which the last pixels of the frame do not have behind them.
-    if left >= 0 && top >= 0 && (left as usize) < width - 1 {
-        let start = (top as usize * width + left as usize) * 3;
-        let below = start + width * 3;
-        if let (Some(upper), Some(lower)) = (
-            rgb.get(start..).and_then(<[u8]>::first_chunk::<8>),
-            rgb.get(below..).and_then(<[u8]>::first_chunk::<8>),
-        ) {
-            let (upper, lower) = (u64::from_le_bytes(*upper), u64::from_le_bytes(*lower));
-            return pack(upper as u32) * weights[0]
-                + pack((upper >> 24) as u32) * weights[1]
-                + pack(lower as u32) * weights[2]
-                + pack((lower >> 24) as u32) * weights[3];
-        }
-    }
-    let (width, height) = (width as i64, frame.height() as i64);
-    let mut sum = 0;
-    for (corner, weight) in weights.into_iter().enumerate() {
-        let (column, row) = (left + (corner as i64 & 1), top + (corner as i64 >> 1));
-        let inside = column >= 0 && row >= 0 && column < width && row < height;
-        let [red, green, blue] = if inside {
-            frame.pixel(column as usize, row as usize)
-        } else {
-            [PADDING; 3]
-        };
-        sum += pack(u32::from_le_bytes([red, green, blue, 0])) * weight;
-    }
-    sum
 }
 
 /// How a byte becomes a number: `(byte - zero_point) * scale`, the same for every channel.

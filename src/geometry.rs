@@ -94,13 +94,27 @@ impl FaceBox {
 
     /// Intersection over union, 0 to 1.
     pub fn iou(&self, other: &Self) -> f32 {
-        let width = (self.x + self.width).min(other.x + other.width) - self.x.max(other.x);
-        let height = (self.y + self.height).min(other.y + other.height) - self.y.max(other.y);
-        if width <= 0.0 || height <= 0.0 {
+        let intersection = self.intersection(other);
+        if intersection == 0.0 {
             return 0.0;
         }
-        let intersection = width * height;
         intersection / (self.area() + other.area() - intersection)
+    }
+
+    /// Intersection over the smaller area, 0 to 1: 1 when one box lies in the other.
+    pub fn containment(&self, other: &Self) -> f32 {
+        let intersection = self.intersection(other);
+        if intersection == 0.0 {
+            return 0.0;
+        }
+        intersection / self.area().min(other.area())
+    }
+
+    /// Area that both share.
+    fn intersection(&self, other: &Self) -> f32 {
+        let width = (self.x + self.width).min(other.x + other.width) - self.x.max(other.x);
+        let height = (self.y + self.height).min(other.y + other.height) - self.y.max(other.y);
+        width.max(0.0) * height.max(0.0)
     }
 
     /// Whether `point` lies in the box, its edges included.
@@ -255,5 +269,8 @@ mod tests {
         let left = FaceBox::new(0.0, 0.0, 10.0, 10.0);
         assert!((left.iou(&FaceBox::new(5.0, 0.0, 10.0, 10.0)) - 1.0 / 3.0).abs() < 1e-6);
         assert_eq!(left.iou(&FaceBox::new(10.0, 0.0, 5.0, 5.0)), 0.0);
+        assert_eq!(left.containment(&FaceBox::new(5.0, 0.0, 20.0, 10.0)), 0.5);
+        assert_eq!(left.containment(&FaceBox::new(2.0, 2.0, 3.0, 3.0)), 1.0);
+        assert_eq!(left.containment(&FaceBox::new(10.0, 0.0, 5.0, 5.0)), 0.0);
     }
 }

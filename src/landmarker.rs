@@ -108,7 +108,9 @@ impl<M: Infer> Landmarker<M> {
     }
 
     /// Replaces the content of `landmarks` by the landmarks of the face in `region`, in the frame, and gives the
-    /// confidence that the region shows a face: 0 to 1, and 1 from a network without a `presence` output.
+    /// confidence that the region shows a face: 0 to 1, and 1 from a network that says nothing of it. It is the probability
+    /// in the `presence` output times that of the expected errors: a network that is pulled onto a face-like edge from frame
+    /// to frame comes to take it for a face, but never to know where its points are.
     ///
     /// # Errors
     /// The network failed, or its outputs do not fit its card or are not numbers.
@@ -163,8 +165,27 @@ impl<M: Infer> Landmarker<M> {
         }
         let presence = self.outputs.get("presence");
         let logit = presence.and_then(|output| output.values.first());
-        Ok(logit.map_or(1.0, |&logit| sigmoid(logit)))
+        let presence = logit.map_or(1.0, |&logit| sigmoid(logit));
+        Ok(presence * certainty(&self.expected_errors_px, landmarks))
     }
+}
+
+/// Mean expected error, over the longer edge of the landmarks' tight box, at which a face and something else are equally
+/// likely, and how quickly that changes with the logarithm of the error. Between what networks expect on faces of the
+/// validation sets and on what their detector takes for faces in pictures without any: `cargo bench --bench tracking --
+/// confidence` lists both.
+const EVEN_ERROR: f32 = 0.032;
+const ERROR_SLOPE: f32 = 10.0;
+
+/// The probability, by the expected errors alone, that `landmarks` are a face's; 1 when there are none.
+fn certainty(expected_errors_px: &[f32], landmarks: &[Point]) -> f32 {
+    let Some(tight) = FaceBox::around(landmarks).filter(|_| !expected_errors_px.is_empty()) else {
+        return 1.0;
+    };
+    let mean = expected_errors_px.iter().sum::<f32>() / expected_errors_px.len() as f32;
+    let relative = mean / tight.width.max(tight.height);
+    // Landmarks in one point have an infinite error, and an error of none a logarithm that is.
+    sigmoid(ERROR_SLOPE * (EVEN_ERROR / relative).ln())
 }
 
 /// A crop shows a face as the network was taught when its middle and size are right to within this fraction of its
@@ -283,6 +304,32 @@ mod tests {
             assert!((found - part * 90.0).abs() < 1e-4, "{found}");
         }
         assert_eq!(landmarker.expected_errors_px().len(), 5);
+    }
+
+    #[test]
+    fn who_does_not_know_where_the_points_are_sees_no_face() {
+        // The landmarks span 0.4 of the crop.
+        let mut last = 1.0;
+        for (error, expected) in [
+            (0.0, 0.99..=1.0),
+            (0.005, 0.99..=1.0),
+            (0.4 * EVEN_ERROR, 0.49..=0.51),
+            (0.016, 0.0..=0.2),
+            (0.1, 0.0..=0.01),
+            (f32::INFINITY, 0.0..=0.0),
+        ] {
+            let mut model = fixed(&FACE, Some(20.0));
+            model.uncertainty = Some([error.ln(); 5]);
+            let mut landmarker = Landmarker::new(model).unwrap();
+            let region =
+                landmarker.region_of_box(&FaceBox::new(50.0, 50.0, 60.0, 40.0), (200, 150));
+            let confidence = landmarker
+                .locate(&Frame::new(200, 150), &region, &mut Vec::new())
+                .unwrap();
+            assert!(expected.contains(&confidence), "{error}: {confidence}");
+            assert!(confidence <= last, "{error}: {confidence}");
+            last = confidence;
+        }
     }
 
     #[test]

@@ -51,12 +51,15 @@ impl Default for TrackerConfig {
 
 /// A face that is more than this much the same as another, as intersection over union, is the same.
 const SAME_FACE_IOU: f32 = 0.3;
+/// So is one that lies in another to more than this part of the smaller: no face fits into a face.
+const SAME_FACE_CONTAINMENT: f32 = 0.6;
 /// A face is lost when its longer edge is shorter than this, in pixels: nothing can be seen in it.
 const MIN_FACE_PX: f32 = 12.0;
 /// A face is lost when fewer of its landmarks than this lie in the frame, as a fraction.
 const MIN_VISIBLE: f32 = 0.5;
 /// Detections that are looked at beyond the wanted number of faces: some turn out to be none.
 const SPARE_DETECTIONS: usize = 2;
+
 /// A face in a frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrackedFace {
@@ -387,9 +390,9 @@ fn signals(face: &TrackedFace, track: &mut Track, moment: &Moment) -> Option<Sig
 }
 
 fn is_known(faces: &[TrackedFace], face_box: &FaceBox) -> bool {
-    faces
-        .iter()
-        .any(|face| face.face_box.iou(face_box) > SAME_FACE_IOU)
+    faces.iter().map(|face| &face.face_box).any(|known| {
+        known.iou(face_box) > SAME_FACE_IOU || known.containment(face_box) > SAME_FACE_CONTAINMENT
+    })
 }
 
 fn is_in_frame(landmarks: &[Point], frame: &Frame) -> bool {
@@ -755,6 +758,28 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(tracker.faces().len(), 1);
+    }
+
+    #[test]
+    fn a_box_in_a_face_is_that_face_and_one_beside_it_is_not() {
+        let (mut tracker, _) = tracker(several());
+        let faces = tracker.update(&picture(&[detectable()]), 0.0).unwrap();
+        let FaceBox { x, y, width, .. } = faces[0].face_box;
+        for (part, right, down, expected) in [
+            (1.0, 0.0, 0.0, true),
+            // Far below the limit of intersection over union.
+            (0.4, 0.3, 0.3, true),
+            (0.4, 0.7, 0.3, true),
+            (2.5, -0.7, -0.7, true),
+            // A cheek that another's hides.
+            (1.0, 0.6, 0.0, false),
+            (0.4, 0.9, 0.3, false),
+            (0.4, 1.2, 0.3, false),
+        ] {
+            let side = part * width;
+            let other = FaceBox::new(x + right * width, y + down * width, side, side);
+            assert_eq!(is_known(faces, &other), expected, "{part} {right} {down}");
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A soak has as many runs as are needed to tell growth from chance.
+const LEAST_RUNS: usize = 11;
+const LONGEST_RUN: Duration = Duration::from_secs(90);
+
 struct Arguments {
     minutes: f64,
     seed: u64,
@@ -171,19 +175,14 @@ fn soak(
     let duration = Duration::from_secs_f64(60.0 * arguments.minutes);
     let begun = Instant::now();
     let mut said = begun;
-    while begun.elapsed() < duration {
-        let left = duration.saturating_sub(begun.elapsed());
+    while begun.elapsed() < duration || record.runs() < LEAST_RUNS {
         // A run of the program now and then begins anew, as after a crash of what it serves.
-        let longest = left
-            .min(duration / 12)
-            .min(Duration::from_secs(90))
-            .as_secs_f64();
+        let longest = (duration / 12).min(LONGEST_RUN).as_secs_f64();
         let secs = longest * (0.5 + 0.5 * random.f64());
         let order = round::Order {
             clips,
             duration: Duration::from_secs_f64(secs.max(1.0)),
             plant,
-            progress: begun.elapsed().as_secs_f64() / duration.as_secs_f64(),
         };
         round::run(&order, &mut random, &mut record)?;
         if said.elapsed() > Duration::from_secs(60) {

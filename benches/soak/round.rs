@@ -33,8 +33,6 @@ pub(crate) struct Order<'a> {
     pub(crate) clips: &'a [Clip],
     pub(crate) duration: Duration,
     pub(crate) plant: Option<Plant>,
-    /// Of the soak, 0 to 1.
-    pub(crate) progress: f64,
 }
 
 /// A tracker that notes what each frame costs its thread.
@@ -98,7 +96,7 @@ pub(crate) fn run(
         tracker: Tracker::new(detector, landmarker, TrackerConfig::default()),
         cpu_ms: Arc::clone(&cpu_ms),
         burden_ms: match order.plant {
-            Some(Plant::Slower) => 40.0 * order.progress,
+            Some(Plant::Slower) => 4.0 * record.runs() as f64,
             _ => 0.0,
         },
     };

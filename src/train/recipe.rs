@@ -407,7 +407,7 @@ mod tests {
         let mut count = 0;
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
+            if path.extension().is_none_or(|extension| extension != "toml") {
                 continue;
             }
             Recipe::read(&path).unwrap().check().unwrap();

@@ -34,6 +34,7 @@ mod onnx_files;
 mod outputs;
 #[cfg(feature = "train")]
 mod parity;
+mod pose;
 #[cfg(feature = "train")]
 mod quantization_aware;
 #[cfg(feature = "train")]
@@ -42,6 +43,7 @@ mod quantize;
 mod recipe_program;
 mod sockets;
 mod tiny_model;
+mod tracking;
 #[cfg(feature = "train")]
 mod train_program;
 #[cfg(feature = "train")]

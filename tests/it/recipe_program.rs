@@ -69,7 +69,7 @@ fn the_nose_is_learnt_measured_quantised_and_shown_in_one_file() {
         "int8",
         "p99 ms",
         "recipe nose --data synthetic:3",
-        "start_at_mean = true",
+        "landmarks_coefficient",
         "measured on this split 1 time,",
     ] {
         assert!(page.contains(part), "{part}");
@@ -83,11 +83,11 @@ fn the_nose_is_learnt_measured_quantised_and_shown_in_one_file() {
     );
     for model in ["nose.onnx", "nose-int8.onnx"] {
         let engine = Engine::load(&folder.join(model)).unwrap();
-        let whole = Task::Landmarks {
+        let middle = Task::Landmarks {
             scheme: Scheme::Nose1,
-            crop: CropRule::WholeFrame,
+            crop: CropRule::MiddleOfFrame { aspect: 4.0 / 3.0 },
         };
-        assert_eq!(engine.card().task, whole, "{model}");
+        assert_eq!(engine.card().task, middle, "{model}");
         assert!(Landmarker::new(engine).is_ok());
     }
     let first = figures(&folder);
@@ -161,7 +161,11 @@ fn bad_arguments_and_files_are_named_with_exit_code_2() {
     let (nowhere, misspelt, output) = (path("nowhere"), path("misspelt.toml"), path("run"));
     for (arguments, expected) in [
         (vec!["nose", "--data", &nowhere], "nowhere"),
-        (vec!["full-face", "--recipe", &nowhere], "nowhere"),
+        (
+            vec!["full-face", "--recipe", &nowhere, "--recipe", &nowhere],
+            "nowhere",
+        ),
+        (vec!["full-face", "--recipe", &nowhere], "expected 2 files"),
         (vec!["nose", "--recipe", &misspelt], "bach"),
         (
             vec!["in-the-wild", "--recipe", &misspelt],

@@ -263,9 +263,11 @@ fn views(evidence: &Evidence, found: &mut Vec<Finding>) {
 fn dead_relus(evidence: &Evidence, found: &mut Vec<Finding>) {
     let channels: usize = evidence.relus.iter().map(|relu| relu.channels).sum();
     let dead = |relu: &ReluEvidence| relu.dead * relu.channels as f64;
+    // The first of equals: what is dead kills what follows.
     let Some(worst) = evidence
         .relus
         .iter()
+        .rev()
         .max_by(|a, b| a.dead.total_cmp(&b.dead))
     else {
         return;
