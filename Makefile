@@ -8,9 +8,11 @@ MINUTES ?= 60
 BUILD_PACKAGES := gcc libc6-dev libclang1
 DEMO_PACKAGES := $(BUILD_PACKAGES) libx11-6 libxcursor1
 TEST_PACKAGES := $(BUILD_PACKAGES) ffmpeg procps xvfb
+# The emulator, what the virtual machine's system is made of, and what a kernel module is built with.
+VM_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 busybox-static cpio kmod v4l-utils ffmpeg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test onnxruntime bench soak arm test-arm packages rust
+.PHONY: help demo test onnxruntime bench soak test-vm test-vm-slow vm arm test-arm packages rust
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +38,16 @@ soak: rust ## the live path for MINUTES (60) with stalls, unplugs and failing ou
 	@scripts/install-debian-packages.sh $(BUILD_PACKAGES) ffmpeg
 	$(CARGO) bench --locked --bench soak -- --minutes 0.7 --prove
 	$(CARGO) bench --locked --bench soak -- --minutes $(MINUTES)
+
+test-vm: vm ## the camera path against Linux's own drivers in a virtual machine: formats, unplugging, stalls, damage
+	tests/vm/run.sh all
+
+test-vm-slow: vm ## the same for half an hour of frames
+	tests/vm/run.sh slow
+
+vm: rust # what both need
+	@scripts/install-debian-packages.sh $(VM_PACKAGES)
+	@tests/vm/kernel.sh "$$(tests/vm/run.sh kernel)"
 
 arm: ## facemark without camera and window for aarch64 and armv7 boards, into target-aarch64/ and target-armv7/
 	@scripts/arm.sh build

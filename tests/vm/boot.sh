@@ -5,46 +5,36 @@
 #
 #     tests/vm/boot.sh KERNEL RESULTS SECONDS CASE.sh PROGRAM...
 #
-# KERNEL: what kernel.sh made. RESULTS: a folder for what the case leaves in /results. Files of the folder RESULTS/feed are
-# in /feed; the variable SETTINGS is read by the case as shell text.
+# KERNEL: what kernel.sh made. RESULTS: a folder for what the case leaves in /results. Files of the folder FEED are in /feed;
+# the variable SETTINGS is read by the case as shell text.
 set -euo pipefail
-kernel=$(realpath "$1") results=$(realpath -m "$2") limit=$3 case=$4
+kernel=$1 results=$(realpath -m "$2") limit=$3 case=$4
 shift 4
 here=$(cd "$(dirname "$0")" && pwd)
 version=$(cat "$kernel/complete")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root
-mkdir -p "$root"/{bin,dev,etc,proc,sys,tmp,results,feed,models,"lib/modules/$version"} "$results"
+mkdir -p "$root"/{bin,dev,etc,proc,sys,tmp,results,feed,models} "$results"
 
 cp "$(command -v busybox)" "$root/bin/busybox"
 for program in "$@"; do
     cp -L "$program" "$root/bin/"
     # The libraries that it is linked to, with the loader.
-    ldd "$program" 2>/dev/null | grep -o '/[^ )]*' | while read -r library; do
+    { ldd "$program" 2>/dev/null || true; } | { grep -o '/[^ )]*' || true; } | while read -r library; do
         [ -e "$root$library" ] || install -D "$(realpath "$library")" "$root$library"
-    done || true
+    done
 done
 cp "$here"/../../models/{face-detector,landmarks68}-int8.onnx "$root/models/"
+cp -r "$kernel/lib/modules" "$root/lib/"
 cp "$here/init" "$root/init"
 cp "$here/case.sh" "$root/checks.sh"
 cp "$case" "$root/case.sh"
 printf '%s\n' "${SETTINGS:-}" >"$root/settings"
 chmod +x "$root/init"
-if [ -d "$results/feed" ]; then cp "$results/feed/"* "$root/feed/"; fi
-
-# The drivers that the case names in its line `# drivers:`, separated by semicolons, are loaded at the start; those of its
-# line `# modules:` are there to be loaded.
+if [ -n "${FEED:-}" ]; then cp "$FEED"/* "$root/feed/"; fi
+# The drivers that the case names in its line `# drivers:`, separated by semicolons, are loaded at the start.
 sed -n 's/^# drivers: //p' "$case" | tr ';' '\n' | sed 's/^ *//' >"$root/drivers"
-later=$(sed -n 's/^# modules: //p' "$case")
-# shellcheck disable=SC2046,SC2086 # words
-for module in virtio_pci 9pnet_virtio 9p $(cut -d' ' -f1 "$root/drivers") $later; do
-    /sbin/modprobe -d "$kernel" -S "$version" --show-depends "$module"
-done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r module; do
-    install -D "$module" "$root${module#"$kernel"}"
-done
-cp "$kernel/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} "$root/lib/modules/$version/"
-/sbin/depmod -b "$root" "$version"
 (cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$work/initrd"
 
 rm -f "$results"/{booted,status,log,kernel-log,console}

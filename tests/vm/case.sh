@@ -1,20 +1,35 @@
+# shellcheck shell=dash
 # What every case uses, read by it as /checks.sh. A case prints one line a check, `ok` or `FAILED`, and ends with `finish`.
 failures=0
+# shellcheck disable=SC1091 # what run.sh sets
 . /settings
 
 # check WORDS COMMAND...: whether the command succeeds.
 check() {
-    words=$1
+    local words="$1"
     shift
     if "$@"; then
         echo "ok      $words"
     else
         echo "FAILED  $words"
         failures=$((failures + 1))
+        return 1
     fi
 }
 
+# need WORDS COMMAND...: the same; nothing that follows makes sense without it.
+need() {
+    check "$@" || finish
+}
+
+# told: its input beneath the checks.
+told() {
+    sed 's/^/        /'
+}
+
+# Ends the case; what the programs said is kept.
 finish() {
+    cp /tmp/*.log /results/
     [ "$failures" = 0 ]
     exit
 }
@@ -26,7 +41,7 @@ now() {
 
 # until_within SECONDS COMMAND...: waits until the command succeeds.
 until_within() {
-    deadline=$(($(now) + $1 * 100))
+    local deadline=$(($(now) + $1 * 100))
     shift
     until "$@"; do
         [ "$(now)" -lt "$deadline" ] || return 1
@@ -36,7 +51,7 @@ until_within() {
 
 # count PATTERN FILE: lines with the pattern.
 count() {
-    grep -c "$1" "$2" 2>/dev/null || true
+    grep -c "$1" "$2" 2>/dev/null || [ -e "$2" ] || echo 0
 }
 
 # has_lines COUNT PATTERN FILE
@@ -46,22 +61,27 @@ has_lines() {
 
 # start NAME ARGUMENTS...: facemark in the background; what it says goes to /tmp/NAME.log, its number into $facemark.
 start() {
-    name=$1
+    local log="/tmp/$1.log"
     shift
-    RUST_LOG=warn,tract=error,facemark=debug facemark "$@" --no-window >"/tmp/$name.log" 2>&1 &
+    RUST_LOG=warn,tract=error,facemark=debug facemark "$@" --no-window >"$log" 2>&1 &
     facemark=$!
+}
+
+# opens NAME CAMERA: whether the facemark that was started under that name opens the camera.
+opens() {
+    until_within 60 grep -q "camera $2 is open" "/tmp/$1.log" && grep "camera $2 is open" "/tmp/$1.log" | told
+}
+
+# ends_within SECONDS: whether facemark ends by itself, and with status 0.
+ends_within() {
+    until_within "$1" dead "$facemark" || kill -KILL "$facemark"
+    wait "$facemark"
 }
 
 # stop: ends it as Ctrl-C does; whether it ended well and in time.
 stop() {
     kill -INT "$facemark"
-    until_within 15 dead "$facemark" || { kill -KILL "$facemark"; return 1; }
-    wait "$facemark"
-}
-
-dead() {
-    # A zombie is dead, though it can still be asked for.
-    ! grep -q '^State:.[RSD]' "/proc/$1/status" 2>/dev/null
+    ends_within 15
 }
 
 # dead NUMBER: whether a program has ended. One whose end nobody asked for yet can still be seen.
@@ -69,9 +89,20 @@ dead() {
     ! grep -q '^State:.[RSD]' "/proc/$1/status" 2>/dev/null
 }
 
-# streams NAME: waits until facemark says that it reads frames.
-analysed() {
-    grep -c '"frame"' "$1" 2>/dev/null || echo 0
+# feed DEVICE FOURCC FILE...: pictures into a device of v4l2loopback, as a camera would give them; the number of the program
+# goes into $feeder.
+feed() {
+    local device="$1" code="$2"
+    shift 2
+    feeder "$device" 640 480 15 "$code" "$@" &
+    feeder=$!
+    sleep 1
+}
+
+# unfeed [SIGNAL]: ends it.
+unfeed() {
+    kill "-${1:-TERM}" "$feeder"
+    wait "$feeder" 2>/dev/null
 }
 
 # lost LOG: pictures that the driver made and nobody read, over all plugs.

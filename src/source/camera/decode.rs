@@ -70,13 +70,15 @@ impl Decoder {
             Err(refused) => refused,
         };
         // A strict decoder finds damage that a lenient one paints over; yet some cameras' every picture breaks a rule.
-        if jpeg(bytes, width, height, false, rgb).is_ok() {
-            self.loose += 1;
-            if self.loose == LOOSE_AFTER {
-                tracing::warn!(
-                    "this camera's JPEGs break the standard ({refused}); damage is no longer told from that"
-                );
-            }
+        if jpeg(bytes, width, height, false, rgb).is_err() {
+            self.loose = 0;
+            return Err(refused);
+        }
+        self.loose += 1;
+        if self.loose == LOOSE_AFTER {
+            tracing::warn!(
+                "this camera's JPEGs break the standard ({refused}); damage is no longer told from that"
+            );
         }
         Err(refused)
     }
@@ -351,6 +353,18 @@ mod tests {
             read,
             [vec![false; LOOSE_AFTER as usize], vec![true; 2]].concat()
         );
+    }
+
+    #[test]
+    fn pictures_cut_off_and_noise_in_turn_are_never_read() {
+        let whole = jpeg_bytes(64, 48);
+        let opened = opened(PixelFormat::Mjpeg, 64, 48, 0);
+        let (cut, noise) = (whole[..whole.len() * 2 / 3].to_vec(), vec![0xa5; 4000]);
+        let mut decoder = Decoder::default();
+        for bytes in [cut, noise].iter().cycle().take(4 * LOOSE_AFTER as usize) {
+            let found = decoder.decode(&picture(bytes.clone()), &opened, &mut Frame::default());
+            assert!(found.is_err(), "{} bytes", bytes.len());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 // A camera that is a program: writes pictures into a v4l2loopback device.
 //
-//     feed DEVICE WIDTH HEIGHT RATE FOURCC FILE...
+//     feeder DEVICE WIDTH HEIGHT RATE FOURCC FILE...
 //
 // Each file is one picture as the driver would give it; they are written in turn, RATE of them a second, until the program is
 // stopped. SIGSTOP makes the camera stall.
@@ -39,10 +39,11 @@ static struct picture load(const char *path) {
 
 int main(int count, char **arguments) {
     if (count < 7 || strlen(arguments[5]) != 4) {
-        fprintf(stderr, "feed DEVICE WIDTH HEIGHT RATE FOURCC FILE...\n");
+        fprintf(stderr, "feeder DEVICE WIDTH HEIGHT RATE FOURCC FILE...\n");
         return 2;
     }
     const char *code = arguments[5];
+    const unsigned fourcc = v4l2_fourcc(code[0], code[1], code[2], code[3]);
     int pictures = count - 6, rate = atoi(arguments[4]);
     size_t largest = 0;
     struct picture *all = calloc((size_t)pictures, sizeof *all);
@@ -57,10 +58,14 @@ int main(int count, char **arguments) {
     struct v4l2_format format = {.type = V4L2_BUF_TYPE_VIDEO_OUTPUT};
     format.fmt.pix.width = (unsigned)atoi(arguments[2]);
     format.fmt.pix.height = (unsigned)atoi(arguments[3]);
-    format.fmt.pix.pixelformat = v4l2_fourcc(code[0], code[1], code[2], code[3]);
+    format.fmt.pix.pixelformat = fourcc;
     format.fmt.pix.field = V4L2_FIELD_NONE;
     format.fmt.pix.sizeimage = (unsigned)largest;
     if (ioctl(device, VIDIOC_S_FMT, &format) < 0) fail("VIDIOC_S_FMT");
+    if (format.fmt.pix.pixelformat != fourcc) {
+        fprintf(stderr, "%s does not take %s\n", arguments[1], code);
+        return 1;
+    }
     struct v4l2_streamparm rates = {.type = V4L2_BUF_TYPE_VIDEO_OUTPUT};
     rates.parm.output.timeperframe.numerator = 1;
     rates.parm.output.timeperframe.denominator = (unsigned)rate;
