@@ -38,7 +38,7 @@ sed -n 's/^# drivers: //p' "$case" | tr ';' '\n' | sed 's/^ *//' >"$root/drivers
 (cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$work/initrd"
 
 rm -f "$results"/{booted,status,log,kernel-log,console}
-timeout "$limit" qemu-system-x86_64 -M q35,accel=tcg -cpu max -smp 2 -m 1024 -nodefaults -no-reboot -display none \
+timeout "$limit" qemu-system-x86_64 -M q35,accel=tcg -cpu max,-erms,-fsrm -smp 2 -m 1024 -nodefaults -no-reboot -display none \
     -kernel "$kernel/boot/vmlinuz-$version" -initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1" \
     -serial "file:$results/console" -virtfs "local,path=$results,mount_tag=results,security_model=none" || true
 exit "$(cat "$results/status" 2>/dev/null || echo 125)"

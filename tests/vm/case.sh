@@ -63,7 +63,7 @@ has_lines() {
 start() {
     local log="/tmp/$1.log"
     shift
-    RUST_LOG=warn,tract=error,facemark=debug facemark "$@" --no-window >"$log" 2>&1 &
+    NO_COLOR=1 RUST_LOG=warn,tract=error,facemark=debug facemark "$@" --no-window >"$log" 2>&1 &
     facemark=$!
 }
 
