@@ -76,10 +76,40 @@ impl Frame {
         self.rgb[start..start + 3].copy_from_slice(&rgb);
     }
 
+    /// Mirrors x: column `x` becomes column `width - 1 - x`.
+    pub fn mirror(&mut self) {
+        let row_bytes = 3 * self.width.max(1);
+        for row in self.rgb.chunks_exact_mut(row_bytes) {
+            let (pixels, _) = row.as_chunks_mut::<3>();
+            pixels.reverse();
+        }
+    }
+
     /// Becomes `width` x `height`, keeping the buffer when it is large enough; the content is unspecified.
     pub fn reshape(&mut self, width: usize, height: usize) {
         self.width = width;
         self.height = height;
         self.rgb.resize(width * height * 3, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirroring_swaps_whole_pixels() {
+        for width in [1, 2, 5] {
+            let pixel = |x: usize| [10 * x as u8, 10 * x as u8 + 1, 10 * x as u8 + 2];
+            let mut frame = Frame::new(width, 2);
+            for y in 0..2 {
+                (0..width).for_each(|x| frame.set_pixel(x, y, pixel(x)));
+            }
+            frame.mirror();
+            for x in 0..width {
+                assert_eq!(frame.pixel(x, 1), pixel(width - 1 - x));
+            }
+        }
+        Frame::new(0, 0).mirror();
     }
 }

@@ -165,7 +165,7 @@ impl View {
         self.drawing.signals = self.signals || self.debug;
         self.drawing.draw(shown, placed);
         if self.mirrored {
-            mirror(shown);
+            shown.mirror();
         }
         self.drawing.write(shown, placed, self.mirrored);
         if self.debug {
@@ -267,39 +267,10 @@ impl View {
     }
 }
 
-fn mirror(frame: &mut Frame) {
-    let stride = 3 * frame.width();
-    for row in frame.rgb_mut().chunks_exact_mut(stride.max(3)) {
-        let (mut left, mut right) = (0, row.len());
-        while left + 3 < right {
-            right -= 3;
-            for channel in 0..3 {
-                row.swap(left + channel, right + channel);
-            }
-            left += 3;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{geometry::FaceBox, tracker::TrackedFace};
-
-    #[test]
-    fn mirroring_swaps_whole_pixels() {
-        for width in [1, 2, 5] {
-            let pixel = |x: usize| [10 * x as u8, 10 * x as u8 + 1, 10 * x as u8 + 2];
-            let mut frame = Frame::new(width, 2);
-            for y in 0..2 {
-                (0..width).for_each(|x| frame.set_pixel(x, y, pixel(x)));
-            }
-            mirror(&mut frame);
-            for x in 0..width {
-                assert_eq!(frame.pixel(x, 1), pixel(width - 1 - x));
-            }
-        }
-    }
 
     /// A window of the frame's size.
     fn as_it_is(frame: &Frame, canvas: &mut Frame) -> Affine {

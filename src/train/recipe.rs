@@ -45,7 +45,7 @@ pub struct Recipe {
     pub init: Option<PathBuf>,
     /// Start from the weights of this ONNX file in the graph of `architecture`, which may have another input size; each of
     /// the graph's weights must be there in its shape, but for an output layer of another number of landmarks, which is
-    /// learnt anew (`facemark-train export --keep-batch-norm`).
+    /// learnt anew. A file of `facemark-train export --keep-batch-norm` is normalised on; a released one goes on without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
     /// Round weights and activations in training as the int8 form will (see `train::quantize::qat`): batch normalisation

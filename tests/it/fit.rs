@@ -1,6 +1,7 @@
 //! Whole trainings of a tiny network on drawn faces: exact continuation, agreement of seeds, learning, and what is said
 //! when there is none.
 
+use crate::fixtures::root;
 use facemark::{
     annotation::Split,
     crop::CropRule,
@@ -336,6 +337,32 @@ fn a_model_of_another_task_is_refused_by_name() {
     let error = train(&detector, &options(folder.path())).expect_err("another task");
     assert!(error.to_string().contains("task"), "{error}");
     assert!(error.is_bad_input());
+}
+
+#[test]
+fn a_training_goes_on_from_a_released_file() {
+    let released = root().join("models/landmarks68-small.onnx");
+    let folder = tempfile::tempdir().expect("folder");
+    let mut recipe = Recipe {
+        architecture: "landmarks-small".to_owned(),
+        weights: Some(released.clone()),
+        epochs: 1,
+        steps_per_epoch: 1,
+        ..recipe()
+    };
+    recipe.schedule.base_learning_rate = 0.0;
+    train(&recipe, &options(folder.path())).expect("a training");
+    let trained = restore(folder.path(), None).expect("a checkpoint").graph;
+    let bytes = std::fs::read(&released).expect("a released file");
+    let file = Graph::from_onnx(&bytes, &released).expect("a graph");
+    // Its normalisation is folded, and so there is none to train.
+    assert_eq!(trained.parameters(), file.parameters());
+    for name in file.parameters() {
+        assert_eq!(
+            trained.initializers[&name].data, file.initializers[&name].data,
+            "{name}"
+        );
+    }
 }
 
 #[test]

@@ -166,7 +166,11 @@ fn bad_arguments_and_files_are_named_with_exit_code_2() {
             "nowhere",
         ),
         (vec!["full-face", "--recipe", &nowhere], "expected 2 files"),
-        (vec!["nose", "--recipe", &misspelt], "bach"),
+        (vec!["nose", "--recipe", &misspelt], "expected 2 files"),
+        (
+            vec!["live", "--recipe", &misspelt, "--recipe", &misspelt],
+            "bach",
+        ),
         (
             vec!["in-the-wild", "--recipe", &misspelt],
             "expected 2 files",

@@ -75,8 +75,8 @@ pub struct CameraSource {
     made: u64,
     start: Option<Instant>,
     captured_at: Option<Instant>,
-    /// When the last picture that could be decoded came.
-    last_good: Instant,
+    /// When the first damaged picture came after which there was no whole one.
+    damaged_since: Option<Instant>,
     stuck_threads: u32,
     skipped: Vec<String>,
 }
@@ -150,7 +150,7 @@ impl CameraSource {
             made: 0,
             start: None,
             captured_at: None,
-            last_good: Instant::now(),
+            damaged_since: None,
             stuck_threads: 0,
             skipped: Vec::new(),
         })
@@ -168,12 +168,12 @@ impl CameraSource {
         if taken.connection != self.connection {
             self.connection = taken.connection;
             self.decoder = Decoder::default();
-            self.last_good = Instant::now();
+            self.damaged_since = None;
             self.opened = Arc::clone(&taken.opened);
         }
         match self.decoder.decode(&self.picture, &taken.opened, frame) {
             Ok(()) => {
-                self.last_good = Instant::now();
+                self.damaged_since = None;
                 true
             }
             Err(found) => {
@@ -194,8 +194,10 @@ impl CameraSource {
         } else {
             tracing::debug!("camera {}: damaged picture {damaged}: {found}", self.index);
         }
-        if self.last_good.elapsed() >= self.words.patience.silence {
-            self.last_good = Instant::now();
+        // Counted from a damaged picture, not from the last whole one: whoever asks for frames may have been busy since.
+        let since = *self.damaged_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.words.patience.silence {
+            self.damaged_since = None;
             self.shared.reopen(CameraError::Damaged {
                 found: found.clone(),
             });

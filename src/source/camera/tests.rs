@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -33,6 +33,8 @@ enum Act {
     Grey(u8),
     /// Gives these bytes.
     Bytes(Vec<u8>),
+    /// Gives them again and again until this is set.
+    BytesUntil(Vec<u8>, Arc<AtomicBool>),
     /// Gives a picture that the driver marks as incomplete.
     Incomplete,
     /// Loses so many pictures.
@@ -45,7 +47,7 @@ enum Act {
     Unplug,
 }
 
-use Act::{Bytes, Grey, Hang, Incomplete, Lose, Open, Refuse, Silence, Unplug};
+use Act::{Bytes, BytesUntil, Grey, Hang, Incomplete, Lose, Open, Refuse, Silence, Unplug};
 
 /// A camera of 16x8 pixels that does what its script says; at the end of it, it is silent.
 struct Planted {
@@ -105,6 +107,12 @@ impl Device for Planted {
         match act {
             Grey(grey) => picture.bytes.resize(16 * 8, grey),
             Bytes(bytes) => picture.bytes.extend(bytes),
+            BytesUntil(bytes, over) => {
+                picture.bytes.extend(&bytes);
+                if !over.load(Ordering::Relaxed) {
+                    self.put_back(BytesUntil(bytes, over));
+                }
+            }
             Incomplete => picture.damaged = true,
             Lose(count) => {
                 self.sequence += count;
@@ -342,6 +350,32 @@ fn a_camera_that_gives_damaged_pictures_only_is_opened_anew() {
     assert!(reason.contains("damaged pictures only"), "{reason}");
     state.stop();
     assert!(later.join().expect("thread").is_ok());
+}
+
+#[test]
+fn one_damaged_picture_after_a_long_pause_of_the_consumer_is_not_an_outage() {
+    let [away, over] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let script = vec![
+        Open(PixelFormat::Mjpeg),
+        BytesUntil(jpeg(), Arc::clone(&away)),
+        BytesUntil(Vec::new(), Arc::clone(&over)),
+        Bytes(jpeg()),
+    ];
+    // Were it opened anew, it would not come back.
+    let (mut source, _) = plant_for(script, Some(Duration::from_secs(1))).expect("it opens");
+    let mut frame = Frame::default();
+    source.next(&mut frame).expect("a frame").expect("a frame");
+    away.store(true, Ordering::Relaxed);
+    std::thread::sleep(QUICK.silence + Duration::from_millis(50));
+    let state = source.state();
+    let watch = std::thread::spawn(move || {
+        while state.damaged() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    source.next(&mut frame).expect("a frame").expect("a frame");
+    watch.join().expect("thread");
 }
 
 #[test]

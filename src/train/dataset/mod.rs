@@ -11,6 +11,7 @@ mod original;
 mod original_tests;
 mod picture;
 mod pts;
+mod teacher;
 
 pub use picture::Picture;
 
@@ -18,6 +19,7 @@ use crate::{
     annotation::{DetectionRecord, LandmarkRecord, Split},
     geometry::{FaceBox, Point},
     metrics::NormalizingLength,
+    model::ModelError,
     scheme::Scheme,
 };
 use rayon::prelude::*;
@@ -184,6 +186,10 @@ pub struct DataSource {
     /// instance 52, the middle of the nose's base).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landmark: Option<usize>,
+    /// A landmark model whose answers, in its own layout, take the place of the set's labels (distillation). Training
+    /// pictures alone have a teacher: a set is validated and tested on its own labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
 }
 
 fn one() -> f32 {
@@ -198,6 +204,7 @@ impl DataSource {
             share: None,
             weight: 1.0,
             landmark: None,
+            teacher: None,
         }
     }
 }
@@ -256,6 +263,19 @@ pub enum DatasetError {
         expected: String,
         /// What is there instead, with the first reason.
         found: String,
+    },
+    /// The model that is to label the set cannot be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model that is to label the set cannot do that.
+    #[error("{path}: cannot label {data:?}: {reason}")]
+    Teacher {
+        /// The model file.
+        path: PathBuf,
+        /// The source as given.
+        data: String,
+        /// Why, in words.
+        reason: String,
     },
     /// A value that describes the data set is wrong.
     #[error("data {data:?}: expected {expected}; found {found}")]
@@ -320,12 +340,19 @@ impl Dataset {
             }
         }
         let mut records = read(source)?;
+        let skipped_labels = records.skipped.len();
+        if let Some(teacher) = &source.teacher {
+            let split =
+                |example: &Example| options.split.is_none_or(|split| split == example.split);
+            records.examples.retain(split);
+            teacher::relabel(&mut records, &source.path, teacher)?;
+        }
         if options.scheme == Some(Scheme::Nose1) {
             for example in &mut records.examples {
                 example.keep_one_landmark(source.landmark);
             }
         }
-        let (all, skipped_labels) = (records.examples.len(), records.skipped.len());
+        let all = records.examples.len();
         records.examples.retain(|example| wanted(example, options));
         let chosen = records.examples.len();
         if options.check_pictures {

@@ -190,11 +190,11 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
         if let Some(color) = recipe.input_color {
             card.color = color;
         }
-        let mut graph = architecture.build(&card, recipe.seed)?;
-        if let Some(path) = &recipe.weights {
-            copy_weights(&mut graph, path)?;
-        }
-        return Ok(graph);
+        let graph = architecture.build(&card, recipe.seed)?;
+        return match &recipe.weights {
+            Some(path) => with_weights(graph, path),
+            None => Ok(graph),
+        };
     };
     let bytes = fs::read(init).map_err(|source| ModelError::Read {
         path: init.clone(),
@@ -212,21 +212,30 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
     Ok(forward)
 }
 
-/// Replaces all weights of `graph` by those of the same name in the file. An output layer for another number of landmarks
-/// stays as it is.
-fn copy_weights(graph: &mut Graph, path: &Path) -> Result<(), FitError> {
+/// `graph` with the weights of the same names in the file. Output layers for another number of landmarks stay as they are.
+/// Where the file's batch normalisation is folded, as a released file's is, the graph's is folded too.
+fn with_weights(mut graph: Graph, path: &Path) -> Result<Graph, FitError> {
     let bytes = fs::read(path).map_err(|source| ModelError::Read {
         path: path.to_owned(),
         source,
     })?;
     let from = Graph::from_onnx(&bytes, path)?;
+    let normalizes = |graph: &Graph| {
+        graph
+            .nodes
+            .iter()
+            .any(|node| node.op == "BatchNormalization")
+    };
+    if normalizes(&graph) && !normalizes(&from) {
+        graph = fold_batch_norm(&graph)?;
+    }
     for (name, tensor) in &mut graph.initializers {
         if name.starts_with(CONSTANT_PREFIX) {
             continue;
         }
         match from.initializers.get(name) {
             Some(found) if found.shape == tensor.shape => tensor.clone_from(found),
-            Some(_) if name.starts_with("landmarks.") => {}
+            Some(_) if is_of_landmarks(name) => {}
             found => {
                 let found = found.map_or("none".to_owned(), |found| format!("{:?}", found.shape));
                 return Err(FitError::Unsuitable {
@@ -237,7 +246,14 @@ fn copy_weights(graph: &mut Graph, path: &Path) -> Result<(), FitError> {
             }
         }
     }
-    Ok(())
+    Ok(graph)
+}
+
+/// Whether a weight is of a layer with an output a landmark.
+fn is_of_landmarks(weight: &str) -> bool {
+    ["landmarks.", "uncertainty."]
+        .iter()
+        .any(|layer| weight.starts_with(layer))
 }
 
 /// Sets the bias of the output layer to the mean of the labels, as the network says them, and shrinks its weights.

@@ -26,15 +26,19 @@ impl Block {
 /// fully connected layers can afford they could not tell well where in the picture the nose is.
 pub(super) fn nose(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
     let blocks = [
-        Block::new(Kernel::new(5, 1), 24),
-        Block::new(Kernel::new(3, 1), 32),
+        // A stride of 2 instead of a pool: the whole picture's size is where the time would go.
+        Block {
+            pool: None,
+            ..Block::new(Kernel::new(5, 2), 32)
+        },
+        Block::new(Kernel::new(3, 1), 48),
         Block {
             pool: None,
             ..Block::new(Kernel::new(5, 1), 48)
         },
         Block {
             pool: None,
-            ..Block::new(Kernel::new(3, 1), 64)
+            ..Block::new(Kernel::new(5, 1), 64)
         },
     ];
     let places = convolutions(net, &blocks)?;
