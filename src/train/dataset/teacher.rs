@@ -27,6 +27,7 @@ pub(super) fn relabel(records: &mut Records, data: &str, path: &Path) -> Result<
     let open = || -> Result<Landmarker<Engine>, DatasetError> {
         Landmarker::new(Engine::load(path)?).map_err(|error| unusable(error.to_string()))
     };
+    // What cannot teach is refused now, and not by each thread for each face.
     open()?;
     let examples = std::mem::take(&mut records.examples);
     let relabelled: Vec<_> = examples
