@@ -51,6 +51,9 @@ pub struct LandmarkRecord {
     pub dataset: String,
     /// Split.
     pub split: Split,
+    /// Part of the source set that the picture was in, as that set calls it; empty when unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub orig_split: String,
     /// Person or photo; splits never share one.
     #[serde(default)]
     pub id: String,

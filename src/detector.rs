@@ -11,7 +11,8 @@ use crate::{
 /// How a detector chooses among its boxes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DetectorConfig {
-    /// Boxes with a score below it are dropped, 0 to 1. Higher: fewer false alarms, more missed faces.
+    /// Boxes with a score below it are dropped, 0 to 1. Low, since a landmark network has the last word (see
+    /// [`crate::finder`]); higher: fewer of its runs, more missed faces.
     pub score_threshold: f32,
     /// Of two boxes with a greater intersection over union the one with the lower score is dropped, 0 to 1. Lower:
     /// fewer double boxes on one face, but of two faces close together one may go.
@@ -54,12 +55,11 @@ impl Default for DetectorConfig {
 }
 
 impl DetectorConfig {
-    /// The usual choices for a way of looking at frames. The score is chosen on the released int8 detector's validation
-    /// pictures, for streams and for still pictures alike: in steps of 0.05 the lowest with at most one false alarm in twenty
-    /// pictures without a face. Faces of different people rarely overlap by more than a third.
+    /// The usual choices for a way of looking at frames. From the score on a picture without faces has some two candidates.
+    /// Faces of different people rarely overlap by more than a third.
     pub fn for_input(input: InputSize) -> Self {
         Self {
-            score_threshold: 0.45,
+            score_threshold: 0.1,
             overlap_threshold: 0.35,
             voting_threshold: 0.5,
             max_candidates: 512,

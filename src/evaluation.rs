@@ -5,7 +5,7 @@ mod detection;
 mod landmarks;
 mod records;
 
-pub use detection::{DetectionFigures, DetectionReport, evaluate_detector};
+pub use detection::{DetectionFigures, DetectionReport, Judge, evaluate_detector};
 pub use landmarks::{FOUND_IOU, FaceBoxes, LandmarkReport, evaluate_landmarks};
 pub use records::{Damaged, LabelledFolder};
 

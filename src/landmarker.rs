@@ -101,6 +101,13 @@ impl<M: Infer> Landmarker<M> {
         Ok(look)
     }
 
+    /// Whether the network said in its last run whether it saw a face; if not, its confidence is always 1.
+    pub fn says_confidence(&self) -> bool {
+        ["presence", "uncertainty"]
+            .iter()
+            .any(|output| self.outputs.get(output).is_some())
+    }
+
     /// How far off each landmark that was located last is expected to be along an axis, in pixels of the frame; empty when
     /// the network does not say.
     pub fn expected_errors_px(&self) -> &[f32] {

@@ -16,6 +16,7 @@ pub mod crop;
 pub mod detector;
 pub mod engine;
 pub mod evaluation;
+pub mod finder;
 pub mod frame;
 pub mod geometry;
 pub mod landmarker;

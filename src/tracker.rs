@@ -3,6 +3,7 @@
 
 use crate::{
     detector::Detector,
+    finder::{Acceptance, SAME_FACE_IOU, confirm, is_in_frame, is_same_face},
     frame::Frame,
     geometry::{FaceBox, Point},
     landmarker::Landmarker,
@@ -20,10 +21,10 @@ use serde::{Deserialize, Serialize};
 pub struct TrackerConfig {
     /// Faces to follow at a time; the detector rests while there are that many.
     pub max_faces: usize,
-    /// Confidence from which a detected face is followed, 0 to 1. Higher: fewer false faces, later acquisition.
-    pub acquire_confidence: f32,
-    /// Confidence below which a followed face is lost, 0 to 1: lower than `acquire_confidence`, so that a face at the
-    /// limit does not flicker.
+    /// From when on a detected face is followed.
+    pub acceptance: Acceptance,
+    /// Confidence below which a followed face is lost, 0 to 1: lower than that of `acceptance`, so that a face at the limit
+    /// does not flicker.
     pub keep_confidence: f32,
     /// Pause between looks for further faces while some, but not `max_faces`, are followed, in seconds: the first of these
     /// after a face came or went, twice as long after each look that found nothing new, at most the second. Longer: cheaper,
@@ -39,7 +40,7 @@ impl Default for TrackerConfig {
     fn default() -> Self {
         Self {
             max_faces: 4,
-            acquire_confidence: 0.6,
+            acceptance: Acceptance::STREAM,
             keep_confidence: 0.4,
             // Each third to each twelfth frame of a usual camera.
             search_pause_secs: (0.1, 0.4),
@@ -49,16 +50,8 @@ impl Default for TrackerConfig {
     }
 }
 
-/// A face that is more than this much the same as another, as intersection over union, is the same.
-const SAME_FACE_IOU: f32 = 0.3;
-/// So is one that lies in another to more than this part of the smaller: no face fits into a face.
-const SAME_FACE_CONTAINMENT: f32 = 0.6;
-/// A face is lost when its longer edge is shorter than this, in pixels: nothing can be seen in it.
-const MIN_FACE_PX: f32 = 12.0;
-/// A face is lost when fewer of its landmarks than this lie in the frame, as a fraction.
-const MIN_VISIBLE: f32 = 0.5;
 /// Detections that are looked at beyond the wanted number of faces: some turn out to be none.
-const SPARE_DETECTIONS: usize = 2;
+const SPARE_DETECTIONS: usize = 4;
 
 /// A face in a frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -290,15 +283,12 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
         detection: &Detection,
         time_secs: f64,
     ) -> Result<(), InferError> {
-        let look = self
-            .landmarker
-            .locate_detected(frame, &detection.face_box, &mut self.spare)?;
-        self.counts.landmark_runs += look.runs;
-        let confidence = look.confidence;
-        if confidence < self.config.acquire_confidence || !is_in_frame(&self.spare, frame) {
+        let confirmation = confirm(&mut self.landmarker, frame, detection, &mut self.spare)?;
+        self.counts.landmark_runs += confirmation.runs;
+        if !self.config.acceptance.accepts(&confirmation) {
             return Ok(());
         }
-        let face_box = FaceBox::around(&self.spare).unwrap_or_default();
+        let face_box = confirmation.face_box;
         if is_known(&self.faces, &face_box) {
             return Ok(());
         }
@@ -307,7 +297,7 @@ impl<D: Infer, L: Infer> Tracker<D, L> {
             face_box,
             score: detection.score,
             landmarks: Vec::new(),
-            confidence,
+            confidence: confirmation.confidence.unwrap_or(1.0),
             expected_errors_px: self.landmarker.expected_errors_px().to_vec(),
             pose: None,
             signals: None,
@@ -390,19 +380,9 @@ fn signals(face: &TrackedFace, track: &mut Track, moment: &Moment) -> Option<Sig
 }
 
 fn is_known(faces: &[TrackedFace], face_box: &FaceBox) -> bool {
-    faces.iter().map(|face| &face.face_box).any(|known| {
-        known.iou(face_box) > SAME_FACE_IOU || known.containment(face_box) > SAME_FACE_CONTAINMENT
-    })
-}
-
-fn is_in_frame(landmarks: &[Point], frame: &Frame) -> bool {
-    let picture = FaceBox::new(0.0, 0.0, frame.width() as f32, frame.height() as f32);
-    let Some(face_box) = FaceBox::around(landmarks) else {
-        return false;
-    };
-    let visible = landmarks.iter().filter(|&&point| picture.contains(point));
-    face_box.width.max(face_box.height) >= MIN_FACE_PX
-        && visible.count() as f32 >= MIN_VISIBLE * landmarks.len() as f32
+    faces
+        .iter()
+        .any(|face| is_same_face(&face.face_box, face_box))
 }
 
 #[cfg(test)]

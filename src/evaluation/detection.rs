@@ -4,8 +4,12 @@ use super::{Damaged, EvaluationError, LabelledFolder};
 use crate::{
     annotation::Split,
     detector::Detector,
-    metrics::{DetectionIntervals, DetectionSummary, JudgedImage},
-    model::Infer,
+    finder::{Acceptance, confirm, is_same_face},
+    frame::Frame,
+    geometry::FaceBox,
+    landmarker::Landmarker,
+    metrics::{Detection, DetectionIntervals, DetectionSummary, JudgedImage},
+    model::{Infer, InferError},
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -15,6 +19,8 @@ use std::collections::BTreeMap;
 pub struct DetectionReport {
     /// Name of the model.
     pub model: String,
+    /// Name of the landmark model that confirmed its detections; `None`: the detector was on its own.
+    pub landmarks: Option<String>,
     /// Part of the data.
     pub split: &'static str,
     /// All pictures together.
@@ -47,16 +53,26 @@ impl DetectionFigures {
     }
 }
 
-/// Evaluates `detector` on `split` of `folders` at `score_threshold`. The detector's own threshold should be low: what
-/// lies between the two shapes the average precision. `on_damaged` hears of each picture and label that is skipped.
+/// Who says what is a face.
+pub enum Judge<'a, L> {
+    /// The detector alone; its own threshold should be low: what lies below the threshold of the figures shapes the average
+    /// precision.
+    Detector,
+    /// The landmark network confirms each detection, as for the live program: scores are the probabilities of both.
+    Landmarker(&'a mut Landmarker<L>),
+}
+
+/// Evaluates `detector` on `split` of `folders`, with detections from a score of `threshold` on. `on_damaged` hears of each
+/// picture and label that is skipped.
 ///
 /// # Errors
-/// A folder has no usable label or picture, or the network failed.
-pub fn evaluate_detector<D: Infer>(
+/// A folder has no usable label or picture, or a network failed.
+pub fn evaluate_detector<D: Infer, L: Infer>(
     folders: &[LabelledFolder],
     split: Split,
     detector: &mut Detector<D>,
-    score_threshold: f32,
+    mut judge: Judge<'_, L>,
+    threshold: f32,
     mut on_damaged: impl FnMut(&Damaged),
 ) -> Result<DetectionReport, EvaluationError> {
     let mut judged: Vec<(String, String, JudgedImage)> = Vec::new();
@@ -77,10 +93,16 @@ pub fn evaluate_detector<D: Infer>(
                 }
             };
             usable += 1;
+            let detections = detector.detect(&frame)?;
             let image = JudgedImage {
                 faces: record.boxes.clone(),
                 ignore: record.ignore.clone(),
-                detections: detector.detect(&frame)?.to_vec(),
+                detections: match &mut judge {
+                    Judge::Detector => detections.to_vec(),
+                    Judge::Landmarker(landmarker) => {
+                        confirmed(detections, &frame, landmarker, threshold)?
+                    }
+                },
             };
             judged.push((record.dataset.clone(), record.box_kind.clone(), image));
         }
@@ -104,15 +126,54 @@ pub fn evaluate_detector<D: Infer>(
     let figures = |groups: &BTreeMap<String, Vec<&JudgedImage>>| {
         groups
             .iter()
-            .map(|(name, images)| (name.clone(), DetectionFigures::of(images, score_threshold)))
+            .map(|(name, images)| (name.clone(), DetectionFigures::of(images, threshold)))
             .collect()
     };
     Ok(DetectionReport {
         model: detector.model().card().name.clone(),
+        landmarks: match judge {
+            Judge::Detector => None,
+            Judge::Landmarker(landmarker) => Some(landmarker.model().card().name.clone()),
+        },
         split: split.name(),
-        figures: DetectionFigures::of(&all, score_threshold),
+        figures: DetectionFigures::of(&all, threshold),
         sets: figures(&sets),
         box_kinds: figures(&box_kinds),
         damaged,
     })
+}
+
+/// The detections that a landmark network has looked at, each with the probability of both networks as its score. One that
+/// lies on a face that was accepted before is left out, as the tracker does.
+fn confirmed<L: Infer>(
+    detections: &[Detection],
+    frame: &Frame,
+    landmarker: &mut Landmarker<L>,
+    threshold: f32,
+) -> Result<Vec<Detection>, InferError> {
+    let acceptance = Acceptance {
+        probability: threshold,
+        ..Acceptance::STILLS
+    };
+    let mut landmarks = Vec::new();
+    let mut known: Vec<FaceBox> = Vec::new();
+    let mut kept = Vec::new();
+    for detection in detections {
+        let is_known = |face_box| known.iter().any(|face| is_same_face(face, face_box));
+        if is_known(&detection.face_box) {
+            continue;
+        }
+        let confirmation = confirm(landmarker, frame, detection, &mut landmarks)?;
+        if !confirmation.is_in_frame || is_known(&confirmation.face_box) {
+            continue;
+        }
+        if acceptance.accepts(&confirmation) {
+            known.push(confirmation.face_box);
+        }
+        kept.push(Detection {
+            score: confirmation.probability,
+            ..*detection
+        });
+    }
+    Ok(kept)
 }

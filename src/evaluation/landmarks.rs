@@ -4,10 +4,11 @@ use super::{Damaged, EvaluationError, LabelledFolder};
 use crate::{
     annotation::{LandmarkRecord, Split},
     detector::Detector,
+    finder::{Acceptance, confirm},
     frame::Frame,
-    geometry::{FaceBox, Point},
+    geometry::Point,
     landmarker::Landmarker,
-    metrics::{CedPoint, FAILURE_NME, FaceError, LandmarkSummary, PredictionSpread},
+    metrics::{CedPoint, Detection, FAILURE_NME, FaceError, LandmarkSummary, PredictionSpread},
     model::{Infer, InferError},
 };
 use serde::Serialize;
@@ -18,7 +19,7 @@ pub enum FaceBoxes<'a, D> {
     /// In the labelled box: the error is of the landmarks alone. One look, as in training's validation.
     Labelled,
     /// Where the detector finds them: the error of the whole program, which looks again around the landmarks. A face
-    /// that no detection overlaps by [`FOUND_IOU`] is missed.
+    /// that no detection overlaps by [`FOUND_IOU`], or none that counts as a face ([`Acceptance::STILLS`]), is missed.
     Detected(&'a mut Detector<D>),
 }
 
@@ -182,26 +183,20 @@ fn predict<L: Infer, D: Infer>(
             landmarker.locate(frame, &region, &mut landmarks)?;
         }
         FaceBoxes::Detected(detector) => {
-            let Some(found) = best_match(detector, frame, &record.face_box)? else {
-                return Ok(None);
-            };
-            landmarker.locate_detected(frame, &found, &mut landmarks)?;
+            let overlap = |found: &Detection| found.face_box.iou(&record.face_box);
+            let mut candidates = detector.detect(frame)?.to_vec();
+            candidates.retain(|found| overlap(found) >= FOUND_IOU);
+            candidates.sort_by(|a, b| overlap(b).total_cmp(&overlap(a)));
+            for found in &candidates {
+                let confirmation = confirm(landmarker, frame, found, &mut landmarks)?;
+                if Acceptance::STILLS.accepts(&confirmation) {
+                    return Ok(Some(landmarks));
+                }
+            }
+            return Ok(None);
         }
     }
     Ok(Some(landmarks))
-}
-
-fn best_match<D: Infer>(
-    detector: &mut Detector<D>,
-    frame: &Frame,
-    face_box: &FaceBox,
-) -> Result<Option<FaceBox>, InferError> {
-    let found = detector.detect(frame)?.iter();
-    Ok(found
-        .map(|detection| (detection.face_box.iou(face_box), detection.face_box))
-        .filter(|&(overlap, _)| overlap >= FOUND_IOU)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, found)| found))
 }
 
 /// Flat coordinates in the labelled crop, in units of its size.

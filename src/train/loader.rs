@@ -562,6 +562,7 @@ mod tests {
             },
             set: 0,
             split: Split::Train,
+            orig_split: String::new(),
             id: index.to_string(),
             original_scale: 1.0,
             label,

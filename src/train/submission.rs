@@ -56,6 +56,7 @@ mod tests {
                 },
                 set: 0,
                 split: Split::Test,
+                orig_split: String::new(),
                 id: "one".to_owned(),
                 original_scale: 3.0,
                 label: Label::Landmarks {

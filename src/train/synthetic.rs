@@ -179,6 +179,7 @@ impl Scene {
                 image,
                 dataset: SET_NAME.to_owned(),
                 split,
+                orig_split: String::new(),
                 id: format!("{}_{index}", split.name()),
                 width: self.width,
                 height: self.height,

@@ -6,6 +6,7 @@ use facemark::{
     crop::Crop,
     detector::{Detector, DetectorConfig},
     engine::Engine,
+    finder::Acceptance,
     frame::Frame,
     landmarker::Landmarker,
     model::{Infer, InferError, ModelCard, Outputs},
@@ -109,7 +110,10 @@ const FOLLOWED: usize = 2;
 fn follow_anything() -> TrackerConfig {
     TrackerConfig {
         max_faces: FOLLOWED,
-        acquire_confidence: 0.0,
+        acceptance: Acceptance {
+            probability: 0.0,
+            confidence: 0.0,
+        },
         keep_confidence: 0.0,
         ..TrackerConfig::default()
     }

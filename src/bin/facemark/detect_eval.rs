@@ -5,19 +5,22 @@ use crate::{
     engine_arguments::EngineArguments,
     eval::failure_of,
     failure::Failure,
-    networks::open_detector,
+    networks::{open_detector, open_landmarker},
     output::{or_dash, print_json, print_line},
 };
 use clap::Args;
 use facemark::{
     annotation::Split,
     detector::InputSize,
-    evaluation::{DetectionFigures, DetectionReport, LabelledFolder, evaluate_detector},
+    evaluation::{DetectionFigures, DetectionReport, Judge, LabelledFolder, evaluate_detector},
+    finder::Acceptance,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Scores below this do not change the average precision in the digits that are shown.
 const LOWEST_SCORE: f32 = 0.02;
+/// In the place of a landmark model: the detector alone.
+const NONE: &str = "none";
 
 /// Measure the face detector on a labelled folder
 #[derive(Args)]
@@ -31,7 +34,11 @@ pub(crate) struct Arguments {
     /// Face detector [default: the released one]
     #[arg(long)]
     model: Option<PathBuf>,
-    /// Score from which a detection counts, 0 to 1 [default: the one that `run` uses]
+    /// Landmark model that confirms detections, as `run` has it, or `none`: then the scores are the detector's own, else
+    /// the probabilities of both networks [default: the released one; with --model none]
+    #[arg(long, value_name = "FILE|none")]
+    landmarks: Option<PathBuf>,
+    /// Score from which a detection counts, 0 to 1 [default: the one that `run` uses for pictures]
     #[arg(long, value_parser = score)]
     threshold: Option<f32>,
     #[command(flatten)]
@@ -52,18 +59,30 @@ fn score(text: &str) -> Result<f32, String> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let folders: Vec<LabelledFolder> = arguments.data.iter().map(LabelledFolder::new).collect();
-    let (usual, _) = arguments.detector_size.resolve(InputSize::STILLS);
-    let threshold = arguments.threshold.unwrap_or(usual.score_threshold);
+    let options = arguments.engine.options();
+    let mut landmarker = match arguments.landmarks.as_deref() {
+        Some(path) if path == Path::new(NONE) => None,
+        None if arguments.model.is_some() => None,
+        given => Some(open_landmarker(given, &options)?),
+    };
+    let threshold = arguments.threshold.unwrap_or(match landmarker {
+        Some(_) => Acceptance::STILLS.probability,
+        None => Acceptance::SCORE_ALONE,
+    });
     let mut detector = open_detector(
         arguments.model.as_deref(),
         (&arguments.detector_size, InputSize::STILLS),
-        Some(LOWEST_SCORE.min(threshold)),
-        &arguments.engine.options(),
+        landmarker.is_none().then_some(LOWEST_SCORE.min(threshold)),
+        &options,
     )?;
+    let judge = landmarker
+        .as_mut()
+        .map_or(Judge::Detector, Judge::Landmarker);
     let report = evaluate_detector(
         &folders,
         arguments.split,
         &mut detector,
+        judge,
         threshold,
         |damaged| eprintln!("skipped: {damaged}"),
     )
@@ -75,8 +94,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn print_report(report: &DetectionReport) -> Result<(), Failure> {
+    let confirmed = match &report.landmarks {
+        Some(landmarks) => format!(" confirmed by {landmarks}"),
+        None => String::new(),
+    };
     print_line(&format!(
-        "{}, split {}, score from {}; ct: by the box's middle; FP: false positives a picture; [95 % bootstrap interval]",
+        "{}{confirmed}, split {}, score from {}; ct: by the box's middle; FP: false positives a picture; [95 % bootstrap interval]",
         report.model, report.split, report.figures.summary.score_threshold
     ))?;
     print_line(&format!(

@@ -11,6 +11,7 @@ use crate::{
 use clap::Args;
 use facemark::{
     detector::InputSize,
+    finder::Acceptance,
     live::{self, Output, RunConfig, RunError},
     sink::{self, Window},
     source::{self, FrameSize, Input, Source, SourceError, SourceKind, SourceOptions, demo},
@@ -158,7 +159,7 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
             &options,
         )?,
         open_landmarker(shared.model.as_deref(), &options)?,
-        tracker_config(shared),
+        tracker_config(shared, source.kind()),
     );
     let window = if shared.no_window {
         None
@@ -212,18 +213,31 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
     }
 }
 
-/// Who hides faces wants none to be missed: more of them, and the detector looks for new ones in every frame.
-fn tracker_config(shared: &SharedArguments) -> TrackerConfig {
-    let default = TrackerConfig::default();
-    let (faces, search_pause_secs) = if shared.outputs.blur {
-        (16, (0.0, 0.0))
+/// Who hides faces wants none to be missed: more of them, doubtful ones too, and the detector looks for new ones in every
+/// frame.
+fn tracker_config(shared: &SharedArguments, source: SourceKind) -> TrackerConfig {
+    let usual = TrackerConfig {
+        acceptance: match source {
+            SourceKind::Stills => Acceptance::STILLS,
+            SourceKind::Live | SourceKind::Recorded => Acceptance::STREAM,
+        },
+        ..TrackerConfig::default()
+    };
+    let config = if shared.outputs.blur {
+        TrackerConfig {
+            max_faces: 16,
+            acceptance: Acceptance::STILLS,
+            search_pause_secs: (0.0, 0.0),
+            ..usual
+        }
     } else {
-        (4, default.search_pause_secs)
+        usual
     };
     TrackerConfig {
-        max_faces: shared.faces.unwrap_or(faces) as usize,
-        search_pause_secs,
-        ..default
+        max_faces: shared
+            .faces
+            .map_or(config.max_faces, |faces| faces as usize),
+        ..config
     }
 }
 

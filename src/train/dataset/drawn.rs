@@ -49,6 +49,7 @@ pub(super) fn read(seed: &str) -> Result<Records, DatasetError> {
                     },
                     set: 0,
                     split,
+                    orig_split: String::new(),
                     id: name,
                     original_scale: 1.0,
                     label,

@@ -102,6 +102,7 @@ fn example(
         },
         set: 0,
         split: original::split_of(file, name.rsplit(':').next().unwrap_or(name)),
+        orig_split: String::new(),
         id: name.to_owned(),
         original_scale: 1.0,
         label: Label::Landmarks {

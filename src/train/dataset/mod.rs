@@ -58,6 +58,8 @@ pub struct Example {
     pub set: usize,
     /// Split.
     pub split: Split,
+    /// See [`LandmarkRecord::orig_split`].
+    pub orig_split: String,
     /// Person or photo; splits never share one.
     pub id: String,
     /// Pixels of the source picture in one pixel of this one.
@@ -77,6 +79,7 @@ impl Example {
             set: 0,
             split: record.split,
             original_scale: record.original_scale(),
+            orig_split: record.orig_split,
             id: record.id,
             label: Label::Landmarks {
                 scheme: record.scheme,
@@ -129,6 +132,7 @@ impl Example {
             set: 0,
             split: record.split,
             original_scale: 1.0,
+            orig_split: String::new(),
             id: record.image,
             label: Label::Detection {
                 boxes: record.boxes,
@@ -186,6 +190,10 @@ pub struct DataSource {
     /// instance 52, the middle of the nose's base).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landmark: Option<usize>,
+    /// Only faces whose [`LandmarkRecord::orig_split`] this is. The parts of a set may be of different sources, with
+    /// pictures and habits of labelling of their own: named apart, each has its own share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orig_split: Option<String>,
     /// A landmark model whose answers, in its own layout, take the place of the set's labels (distillation). Training
     /// pictures alone have a teacher: a set is validated and tested on its own labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -204,6 +212,7 @@ impl DataSource {
             share: None,
             weight: 1.0,
             landmark: None,
+            orig_split: None,
             teacher: None,
         }
     }
@@ -303,6 +312,26 @@ impl Records {
         tracing::warn!(%item, %reason, "skipped");
         self.skipped.push(Skipped { item, reason });
     }
+
+    /// Keeps the examples of one part of the source set; `data` is the set's path.
+    fn retain_part(&mut self, part: &str, data: &str) -> Result<(), DatasetError> {
+        let mut parts: Vec<String> = self
+            .examples
+            .iter()
+            .map(|example| example.orig_split.clone())
+            .collect();
+        parts.sort();
+        parts.dedup();
+        self.examples.retain(|example| example.orig_split == part);
+        if self.examples.is_empty() {
+            return Err(DatasetError::BadSource {
+                data: data.to_owned(),
+                expected: format!("records with orig_split {part:?}"),
+                found: format!("orig_split {}", parts.join(", ")),
+            });
+        }
+        Ok(())
+    }
 }
 
 impl Dataset {
@@ -341,6 +370,9 @@ impl Dataset {
         }
         let mut records = read(source)?;
         let skipped_labels = records.skipped.len();
+        if let Some(part) = &source.orig_split {
+            records.retain_part(part, &source.path)?;
+        }
         if let Some(teacher) = &source.teacher {
             let split =
                 |example: &Example| options.split.is_none_or(|split| split == example.split);
@@ -681,6 +713,30 @@ mod tests {
         assert_eq!((two.sets[1].share, two.sets[1].weight), (Some(0.3), 0.3));
         let error = Dataset::open_all(&[source(-1.0)], &OpenOptions::default()).expect_err("share");
         assert!(error.to_string().contains("not negative"), "{error}");
+    }
+
+    #[test]
+    fn a_part_of_the_source_set_can_have_a_share_of_its_own() {
+        let in_part = |part: &str| {
+            record("good.jpg", "train", "[42.0,30.0]")
+                .replace(r#""id""#, &format!(r#""orig_split":"{part}","id""#))
+        };
+        let folder = folder(&[in_part("a"), in_part("b"), in_part("b")], &[]);
+        let open = |part: &str| {
+            let source = DataSource {
+                orig_split: Some(part.to_owned()),
+                ..DataSource::new(folder.path().display().to_string())
+            };
+            Dataset::open_all(&[source], &OpenOptions::default())
+        };
+        assert_eq!(open("a").expect("data").examples.len(), 1);
+        assert_eq!(open("b").expect("data").examples.len(), 2);
+        let error = open("c").expect_err("no such part").to_string();
+        assert!(
+            error.contains(r#"expected records with orig_split "c""#),
+            "{error}"
+        );
+        assert!(error.contains("found orig_split , a, b"), "{error}");
     }
 
     #[test]

@@ -106,6 +106,7 @@ fn face(
         image: picture.display().to_string(),
         dataset: set_name(set),
         split: split_of(set, id),
+        orig_split: String::new(),
         id: id.to_owned(),
         width,
         height,

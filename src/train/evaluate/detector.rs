@@ -3,6 +3,7 @@
 use super::{EvaluateError, spread_evenly};
 use crate::{
     detector::{Detector, DetectorConfig},
+    finder::Acceptance,
     frame::Frame,
     geometry::FaceBox,
     metrics::{DetectionSummary, JudgedImage},
@@ -78,10 +79,9 @@ impl DetectorCases {
     /// # Errors
     /// The model is for something else, fails, or its outputs do not fit its card.
     pub fn evaluate(&self, model: impl Infer) -> Result<DetectorResult, EvaluateError> {
-        let usual = DetectorConfig::default();
         let config = DetectorConfig {
             score_threshold: SCORE_FLOOR,
-            ..usual
+            ..DetectorConfig::default()
         };
         let mut detector = Detector::new(model, config)?;
         let mut pictures = Vec::with_capacity(self.pictures.len());
@@ -98,7 +98,7 @@ impl DetectorCases {
         let judged = pictures.iter().map(|picture| &picture.judged);
         Ok(DetectorResult {
             validation: DetectorValidation {
-                summary: DetectionSummary::of(judged, usual.score_threshold),
+                summary: DetectionSummary::of(judged, Acceptance::SCORE_ALONE),
             },
             pictures,
         })

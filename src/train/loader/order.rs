@@ -122,6 +122,7 @@ mod tests {
                 },
                 set,
                 split: Split::Train,
+                orig_split: String::new(),
                 id: String::new(),
                 original_scale: 1.0,
                 label: Label::Detection {

@@ -172,22 +172,27 @@ impl Layers {
         )
     }
 
-    /// Points `[N, 2 count]`, x then y in units of the crop with 0 in its middle: for each point a softmax over the cells
-    /// of the map `x` says where it is, and the cells' places are averaged with these weights (integral regression, Sun
-    /// et al. 2018).
+    /// [`Layers::expected_places`] of `count` maps that a 1x1 convolution makes of `x`.
     pub fn integral(&mut self, name: &str, x: &str, count: usize) -> Result<String, GraphError> {
-        // The outermost cells stand for places this much further out, so that points may lie outside of the crop.
-        const REACH: f32 = 1.3;
-        let (channels, height, width) = {
-            let shape = self.graph.shape(x);
-            (shape[1], shape[2], shape[3])
-        };
-        let cells = height * width;
+        let channels = self.graph.shape(x)[1];
         let deviation = (1.0 / (3 * channels) as f32).sqrt();
         let scores = self.output_conv(name, x, count, 0.0, deviation)?;
+        self.expected_places(&scores)
+    }
+
+    /// Points `[N, 2 C]`, x then y in units of the crop with 0 in its middle: for each channel of `scores` `[N, C, H, W]` a
+    /// softmax over the cells says where its point is, and the cells' places are averaged with these weights (integral
+    /// regression, Sun et al. 2018).
+    pub fn expected_places(&mut self, scores: &str) -> Result<String, GraphError> {
+        // The outermost cells stand for places this much further out, so that points may lie outside of the crop.
+        const REACH: f32 = 1.3;
         let graph = &mut self.graph;
-        let batch = graph.shape(x)[0];
-        let scores = graph.reshape(&scores, &[batch, count, cells])?;
+        let (batch, count, height, width) = {
+            let shape = graph.shape(scores);
+            (shape[0], shape[1], shape[2], shape[3])
+        };
+        let cells = height * width;
+        let scores = graph.reshape(scores, &[batch, count, cells])?;
         let weights = graph.apply("Softmax", &[&scores], &[("axis", Attribute::Int(2))])?;
         let middle = |index: usize, size: usize| (index as f32 + 0.5) / size as f32 - 0.5;
         let middles: Vec<f32> = (0..cells)
