@@ -626,7 +626,7 @@ mod tests {
         let (mut tracker, presence) = tracker(raw());
         let frame = picture(&[detectable()]);
         let mut time = 0.0;
-        // Probability 1/2 lies between keeping (0.4) and acquiring (0.6).
+        // Probability 1/2 lies between keeping (0.4) and acquiring (0.7).
         for (logit, expected) in [(0.0, 0), (1.0, 1), (0.0, 1), (-1.0, 0), (0.0, 0), (1.0, 1)] {
             presence.set(Some(logit));
             time += 0.04;

@@ -24,7 +24,7 @@ const CORE: &[&str] = &[
 /// What a model file says of itself, and picture files.
 const BASE: &[&str] = &["model", "picture"];
 /// Pre- and post-processing around `model::Infer`.
-const PIPELINE: &[&str] = &["detector", "evaluation", "landmarker", "tracker"];
+const PIPELINE: &[&str] = &["detector", "evaluation", "finder", "landmarker", "tracker"];
 
 /// The top-level modules that `unit` may name: a top-level module of the library, or `bin/NAME`. `None` for a unit that
 /// has no layer yet.
@@ -45,7 +45,14 @@ fn allowed(unit: &str) -> Option<Vec<&'static str>> {
         "train" => &[
             CORE,
             BASE,
-            &["engine", "detector", "landmarker", "evaluation", "train"],
+            &[
+                "engine",
+                "detector",
+                "finder",
+                "landmarker",
+                "evaluation",
+                "train",
+            ],
         ],
         "bin/shared" => &[CORE, BASE],
         "bin/facemark" => &[

@@ -1,12 +1,8 @@
 //! `facemark eval`, `detect-eval`, `infer`, `inspect` and `bench` through the command line, on models whose answers are
 //! known, so that every figure can be computed by hand.
 
-use crate::tiny_model;
-use facemark::{
-    detector::{DetectorConfig, InputSize},
-    frame::Frame,
-    picture,
-};
+use crate::{fixtures::root, tiny_model};
+use facemark::{finder::Acceptance, frame::Frame, picture};
 use serde_json::{Value, json};
 use std::{
     path::Path,
@@ -219,12 +215,7 @@ fn detect_eval_gives_the_figures_that_were_put_in() {
         ("false_positives_per_face_free_image", 2.0),
         // All scores are equal, so there is one point: recall 1 at precision 1/8.
         ("ap50", 1.0 / 8.0),
-        (
-            "score_threshold",
-            DetectorConfig::for_input(InputSize::STILLS)
-                .score_threshold
-                .into(),
-        ),
+        ("score_threshold", Acceptance::SCORE_ALONE.into()),
     ] {
         assert_near(&report[key], expected, key);
     }
@@ -240,6 +231,49 @@ fn detect_eval_gives_the_figures_that_were_put_in() {
     let report = json_of(&strict);
     assert_near(&report["recall50"], 0.0, "above every score");
     assert_near(&report["ap50"], 1.0 / 8.0, "all scores");
+    assert_eq!(report["landmarks"], Value::Null);
+}
+
+#[test]
+fn detect_eval_has_detections_confirmed_by_the_landmark_network_as_run_does() {
+    let folder = folder();
+    let portrait = root().join("samples/astronaut.jpg");
+    std::fs::copy(portrait, folder.path().join("images/portrait.jpg")).expect("a copy");
+    let record = |image: &str, side: usize, boxes: Value| {
+        json!({"image": format!("images/{image}"), "dataset": image, "split": "test", "width": side, "height": side,
+            "boxes": boxes, "ignore": [], "box_kind": "landmark_tight"})
+    };
+    write_lines(
+        &folder,
+        &[
+            record("portrait.jpg", 512, json!([[185.0, 90.0, 85.0, 85.0]])),
+            record("32.png", 32, json!([])),
+        ],
+    );
+    let data = text(folder.path());
+    let report = json_of(&["detect-eval", "--data", data, "--json"]);
+    assert_eq!(report["landmarks"], "landmarks68");
+    let threshold = f64::from(Acceptance::STILLS.probability);
+    assert_near(&report["score_threshold"], threshold, "threshold");
+    assert_near(&report["recall50"], 1.0, "recall");
+    assert_near(&report["false_positives_per_image"], 0.0, "false");
+    // A detector that sees faces everywhere has two in the empty picture, none of which the landmark network confirms.
+    let model = folder.path().join("detector.onnx");
+    let mut arguments = vec![
+        "detect-eval",
+        "--data",
+        data,
+        "--json",
+        "--model",
+        text(&model),
+    ];
+    let alone = json_of(&arguments);
+    let landmarks = root().join("models/landmarks68-int8.onnx");
+    arguments.extend(["--landmarks", text(&landmarks)]);
+    let confirmed = json_of(&arguments);
+    let free = |report: &Value| report["sets"]["32.png"]["false_positives_per_image"].clone();
+    assert!(free(&alone).as_f64() >= Some(1.0), "{alone}");
+    assert_near(&free(&confirmed), 0.0, "confirmed");
 }
 
 #[test]
