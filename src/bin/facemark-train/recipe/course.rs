@@ -80,7 +80,7 @@ pub(super) struct Run<'a> {
 }
 
 pub(crate) fn run(course: &Course, arguments: &Arguments) -> Result<(), Failure> {
-    let stages = arguments.stages(course)?;
+    let mut stages = arguments.stages(course)?;
     let run = Run {
         arguments,
         output: arguments
@@ -92,6 +92,21 @@ pub(crate) fn run(course: &Course, arguments: &Arguments) -> Result<(), Failure>
     arguments.runtime.load()?;
     let mut trained: Option<Trained> = None;
     let mut views = Vec::new();
+    let taught = stages
+        .iter_mut()
+        .any(|stage| stage.teachers().next().is_some());
+    if let Some((name, text)) = course.teacher.filter(|_| taught) {
+        let teacher = arguments.planned(name, built_in(text)?)?;
+        let Some((result, view)) = run.train(&teacher)? else {
+            return Ok(());
+        };
+        let path = run.output.join(TEACHER);
+        write(&path, &fold_batch_norm(&result.graph)?.to_onnx())?;
+        for teacher in stages.iter_mut().flat_map(Planned::teachers) {
+            teacher.clone_from(&path);
+        }
+        views.push(view);
+    }
     for mut stage in stages {
         if trained.is_some() {
             stage.start_from(&run.output.join(FLOAT_WITH_NORMALIZATION));
@@ -115,7 +130,18 @@ fn write_stage(trained: &Trained, path: &Path) -> Result<(), Failure> {
     write(path, &graph.to_onnx())
 }
 
+/// The model of a command's teacher. Data of a recipe whose teacher is a file of this name is labelled by it.
+const TEACHER: &str = "teacher.onnx";
+
 impl Planned {
+    /// Where the recipe's data names the command's own teacher.
+    fn teachers(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let sources = self.recipe.data.iter_mut();
+        sources
+            .filter_map(|source| source.teacher.as_mut())
+            .filter(|teacher| teacher.ends_with(TEACHER))
+    }
+
     /// Begins with the model of the stage before.
     pub(super) fn start_from(&mut self, model: &Path) {
         if self.recipe.quantization.is_some() {

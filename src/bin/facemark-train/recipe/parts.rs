@@ -24,6 +24,8 @@ pub(crate) struct Course {
     pub(super) introduction: &'static [&'static str],
     /// What a reader should know of the results.
     pub(super) note: &'static str,
+    /// Name and recipe of the network that labels pictures for the stages (see `course::TEACHER`).
+    pub(super) teacher: Option<(&'static str, &'static str)>,
     /// Name and recipe of each stage.
     pub(super) stages: &'static [(&'static str, &'static str)],
     /// What is shown beside the part's own data.
@@ -61,13 +63,15 @@ pub(crate) const NOSE: Course = Course {
          to 40 for validation).",
         "Here the pictures are mtfl5's, faces in the wild with labels that are off by some tenth of the eye distance \
          themselves. So a first stage learns noses from the released large landmark network, which labels the training \
-         pictures, and from sets with 68 points; the second learns mtfl5's own labels. The network sees the picture as a \
+         pictures, and from sets with 68 points; the second learns mtfl5's own labels, those of its two sources in shares of \
+         their own. The network sees the picture as a \
          whole, without a face box; random shifts keep it from learning where the nose usually is. With --data FOLDER of the \
          IMM database (.asf files) the course's own split is used, in both stages. Unlike the course's, the convolutions have \
          batch normalisation, and the nose is the mean of a heat map.",
     ],
     note: "Landmark: the tip of the nose (point 2 of mtfl5), measured by the distance of the eye centres. \"Mean position\" is \
            the mean label of the training pictures in the whole picture; \"mean in the true box\" knows where the face is.",
+    teacher: None,
     stages: &[
         (
             "nose-first",
@@ -96,13 +100,19 @@ pub(crate) const FULL_FACE: Course = Course {
          two fully connected layers, 240 x 180 grey pictures, and augmentation by rotation within 15 degrees and shifts.",
         "Here imm_frontal73 is learnt: 73 points, seventy pictures of few people for training, split by person. The network \
          sees the whole picture and no face box. One affine map turns picture and points by the same angle about the same \
-         centre. Seven people do not teach a network what faces have in common: a first stage learns 68 points of faces in \
-         the wild (helen, lfpw, afw), seen as whole pictures too, and the second goes on with its convolutions. Batch \
-         normalisation, which the original had not, keeps every layer alive. imm58 has other points and is a model of its \
-         own, which goes on from this one, shown after.",
+         centre. Seven people do not teach a network what faces have in common. So the released landmark network, taught the 73 \
+         points in crops of the same seventy pictures, labels faces in the wild (helen, lfpw, afw, YouTube Faces): a first \
+         stage learns those, seen as whole pictures, together with the seventy, and the second goes on with more of the seventy. \
+         Batch normalisation, which the original had not, keeps every layer alive, and between the convolutions and the fully \
+         connected layers each channel says one place, the mean of its map as a heat map. imm58 has other points and is a \
+         model of its own, which goes on from this one, shown after.",
     ],
     note: "\"Mean position\" is the mean label of the training pictures in the whole picture. \"Mean shape in the true box\" is \
            told where the face is and how large, which the network is not: a strong answer on frontal studio pictures.",
+    teacher: Some((
+        "full-face-teacher",
+        include_str!("../../../../recipes/full-face-teacher.toml"),
+    )),
     stages: &[
         (
             "full-face-first",
@@ -141,6 +151,7 @@ pub(crate) const IN_THE_WILD: Course = Course {
     ],
     note: "Crops are squares around the labelled boxes. Original pixels are those of the pictures before they were stored at \
            their present size.",
+    teacher: None,
     stages: &[
         (
             "in-the-wild-first",
@@ -165,6 +176,7 @@ pub(crate) const LIVE: Course = Course {
          the rounding of its int8 form.",
     ],
     note: "Crops are squares around the labelled boxes.",
+    teacher: None,
     stages: &[
         (
             "landmarks68",
