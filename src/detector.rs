@@ -55,7 +55,8 @@ impl Default for DetectorConfig {
 }
 
 impl DetectorConfig {
-    /// The usual choices for a way of looking at frames. From the score on a picture without faces has some two candidates.
+    /// The usual choices for a way of looking at frames. A picture without faces has some two
+    /// candidates with such a score.
     /// Faces of different people rarely overlap by more than a third.
     pub fn for_input(input: InputSize) -> Self {
         Self {

@@ -38,21 +38,15 @@ impl FromStr for Choice {
 
 impl DetectorSize {
     /// How a detector looks at pictures, when nothing was said as `default`, and the size that its network has to take
-    /// before. A size that was asked for counts as a picture's: larger inputs have more places for a false alarm.
+    /// before.
     pub(crate) fn resolve(&self, default: InputSize) -> (DetectorConfig, Option<(usize, usize)>) {
-        let stills = DetectorConfig::for_input(InputSize::STILLS);
-        match self.detector_size {
-            None => (DetectorConfig::for_input(default), None),
-            Some(Choice::Model) => (DetectorConfig::for_input(InputSize::Card), None),
-            Some(Choice::Auto) => (stills, None),
-            Some(Choice::Edges(width, height)) => {
-                let config = DetectorConfig {
-                    input: InputSize::Card,
-                    ..stills
-                };
-                (config, Some((width, height)))
-            }
-        }
+        let (input, edges) = match self.detector_size {
+            None => (default, None),
+            Some(Choice::Model) => (InputSize::Card, None),
+            Some(Choice::Auto) => (InputSize::STILLS, None),
+            Some(Choice::Edges(width, height)) => (InputSize::Card, Some((width, height))),
+        };
+        (DetectorConfig::for_input(input), edges)
     }
 }
 

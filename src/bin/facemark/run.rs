@@ -147,9 +147,9 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
     });
     let source = source::open_with(input, SourceOptions { give_up_after })
         .map_err(|error| source_failure(error, input))?;
-    let size = match source.kind() {
-        SourceKind::Stills => InputSize::STILLS,
-        SourceKind::Live | SourceKind::Recorded => InputSize::Card,
+    let (size, acceptance) = match source.kind() {
+        SourceKind::Stills => (InputSize::STILLS, Acceptance::STILLS),
+        SourceKind::Live | SourceKind::Recorded => (InputSize::Card, Acceptance::STREAM),
     };
     let tracker = Tracker::new(
         open_detector(
@@ -159,7 +159,7 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
             &options,
         )?,
         open_landmarker(shared.model.as_deref(), &options)?,
-        tracker_config(shared, source.kind()),
+        tracker_config(shared, acceptance),
     );
     let window = if shared.no_window {
         None
@@ -215,29 +215,18 @@ fn follow(input: &Input, realtime: bool, shared: &SharedArguments) -> Result<(),
 
 /// Who hides faces wants none to be missed: more of them, doubtful ones too, and the detector looks for new ones in every
 /// frame.
-fn tracker_config(shared: &SharedArguments, source: SourceKind) -> TrackerConfig {
-    let usual = TrackerConfig {
-        acceptance: match source {
-            SourceKind::Stills => Acceptance::STILLS,
-            SourceKind::Live | SourceKind::Recorded => Acceptance::STREAM,
-        },
-        ..TrackerConfig::default()
-    };
-    let config = if shared.outputs.blur {
-        TrackerConfig {
-            max_faces: 16,
-            acceptance: Acceptance::STILLS,
-            search_pause_secs: (0.0, 0.0),
-            ..usual
-        }
+fn tracker_config(shared: &SharedArguments, acceptance: Acceptance) -> TrackerConfig {
+    let usual = TrackerConfig::default();
+    let (faces, acceptance, search_pause_secs) = if shared.outputs.blur {
+        (16, Acceptance::STILLS, (0.0, 0.0))
     } else {
-        usual
+        (usual.max_faces, acceptance, usual.search_pause_secs)
     };
     TrackerConfig {
-        max_faces: shared
-            .faces
-            .map_or(config.max_faces, |faces| faces as usize),
-        ..config
+        max_faces: shared.faces.map_or(faces, |faces| faces as usize),
+        acceptance,
+        search_pause_secs,
+        ..usual
     }
 }
 

@@ -24,7 +24,10 @@ use crate::{
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// What an example says.
 #[derive(Clone, Debug, PartialEq)]
@@ -315,21 +318,21 @@ impl Records {
 
     /// Keeps the examples of one part of the source set; `data` is the set's path.
     fn retain_part(&mut self, part: &str, data: &str) -> Result<(), DatasetError> {
-        let mut parts: Vec<String> = self
-            .examples
-            .iter()
-            .map(|example| example.orig_split.clone())
-            .collect();
-        parts.sort();
-        parts.dedup();
-        self.examples.retain(|example| example.orig_split == part);
-        if self.examples.is_empty() {
+        let (kept, others): (Vec<Example>, Vec<Example>) = std::mem::take(&mut self.examples)
+            .into_iter()
+            .partition(|example| example.orig_split == part);
+        if kept.is_empty() {
+            let parts: BTreeSet<&str> = others
+                .iter()
+                .map(|example| example.orig_split.as_str())
+                .collect();
             return Err(DatasetError::BadSource {
                 data: data.to_owned(),
                 expected: format!("records with orig_split {part:?}"),
-                found: format!("orig_split {}", parts.join(", ")),
+                found: format!("orig_split {}", Vec::from_iter(parts).join(", ")),
             });
         }
+        self.examples = kept;
         Ok(())
     }
 }

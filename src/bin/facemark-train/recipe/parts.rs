@@ -64,10 +64,9 @@ pub(crate) const NOSE: Course = Course {
         "Here the pictures are mtfl5's, faces in the wild with labels that are off by some tenth of the eye distance \
          themselves. So a first stage learns noses from the released large landmark network, which labels the training \
          pictures, and from sets with 68 points; the second learns mtfl5's own labels, those of its two sources in shares of \
-         their own. The network sees the picture as a \
-         whole, without a face box; random shifts keep it from learning where the nose usually is. With --data FOLDER of the \
-         IMM database (.asf files) the course's own split is used, in both stages. Unlike the course's, the convolutions have \
-         batch normalisation, and the nose is the mean of a heat map.",
+         their own. The network sees the picture as a whole, without a face box; random shifts keep it from learning where the \
+         nose usually is. With --data FOLDER of the IMM database (.asf files) the course's own split is used, in both stages. \
+         Unlike the course's, the convolutions have batch normalisation, and the nose is the mean of a heat map.",
     ],
     note: "Landmark: the tip of the nose (point 2 of mtfl5), measured by the distance of the eye centres. \"Mean position\" is \
            the mean label of the training pictures in the whole picture; \"mean in the true box\" knows where the face is.",
