@@ -545,7 +545,7 @@ mod tests {
         frame::Frame,
         geometry::{FaceBox, Point},
         scheme::Scheme,
-        train::dataset::{Example, Picture, SetInfo},
+        train::dataset::{Example, FalseAlarm, Picture, SetInfo},
     };
 
     fn noise_frame(seed: u64) -> Arc<Frame> {
@@ -579,7 +579,7 @@ mod tests {
             examples: (0..count)
                 .map(|index| example(index, label(index)))
                 .collect(),
-            skipped: Vec::new(),
+            ..Dataset::default()
         })
     }
 
@@ -689,6 +689,52 @@ mod tests {
         }
         let image = &batch.tensors["image"].values;
         assert!(image.iter().all(|value| (-1.0..1.0).contains(value)));
+    }
+
+    #[test]
+    fn false_alarms_of_a_detector_are_crops_without_a_face() {
+        // A picture without a face, black but for one white square, which a detector takes for one.
+        let mut frame = Frame::new(480, 480);
+        for y in 400..440 {
+            let start = 3 * (480 * y + 400);
+            frame.rgb_mut()[start..start + 3 * 40].fill(255);
+        }
+        let label = Label::Detection {
+            boxes: Vec::new(),
+            ignore: Vec::new(),
+        };
+        let mut pictures = Dataset {
+            examples: vec![example(0, label)],
+            ..Dataset::default()
+        };
+        pictures.examples[0].picture = Picture::Memory {
+            name: "square".to_owned(),
+            frame: Arc::new(frame),
+        };
+        let white_middles = |pictures: &Dataset| {
+            let config = LoaderConfig {
+                negative_share: 0.5,
+                augment: AugmentConfig::NONE,
+                ..landmark_config()
+            };
+            let batches = batches(&faces(), Some(Arc::new(pictures.clone())), config, 20);
+            let mut count = 0;
+            for batch in &batches {
+                let images = batch.tensors["image"].values.chunks_exact(3 * 48 * 48);
+                for (image, present) in images.zip(&batch.tensors["presence_target"].values) {
+                    count += usize::from(*present == 0.0 && image[48 * 24 + 24] > 0.9);
+                }
+            }
+            count
+        };
+        let without = white_middles(&pictures);
+        pictures.false_alarms.push(FalseAlarm {
+            example: 0,
+            face_box: FaceBox::new(400.0, 400.0, 40.0, 40.0),
+        });
+        let with = white_middles(&pictures);
+        // Of 80 negatives some 48 are of that picture, and half of these of the square.
+        assert!(without <= 4 && with >= 12, "{without} and {with}");
     }
 
     #[test]

@@ -40,8 +40,8 @@ pub enum Architecture {
     TinyDetector,
     /// The course's nose net: four convolutions, read as a heat map, 80x60 px grey.
     Nose,
-    /// The course's full-face net: five convolutions up to 128 channels with max pool, whose maps are read as places, and two
-    /// fully connected layers, 240x180 px grey.
+    /// The course's full-face net: five convolutions up to 128 channels with max pool, the last a heat map a landmark, and
+    /// two fully connected layers that correct what these say, 240x180 px grey.
     FullFace,
     /// ResNet18 (He et al. 2016) with an output a coordinate, 224 px, any size from 32 px.
     Resnet18,

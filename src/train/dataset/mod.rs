@@ -3,6 +3,7 @@
 
 mod asf;
 mod drawn;
+mod false_alarms;
 mod imglab;
 mod json_lines;
 mod kaggle;
@@ -13,6 +14,7 @@ mod picture;
 mod pts;
 mod teacher;
 
+pub use false_alarms::{FalseAlarm, is_empty, possible_faces};
 pub use picture::Picture;
 
 use crate::{
@@ -175,6 +177,8 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// Records that cannot be used. A record of another split or scheme than asked for is not counted.
     pub skipped: Vec<Skipped>,
+    /// Where the sets' detectors see a face and none is.
+    pub false_alarms: Vec<FalseAlarm>,
 }
 
 /// Where data comes from and how much of it is drawn: one entry of a recipe's `data`.
@@ -201,6 +205,10 @@ pub struct DataSource {
     /// pictures alone have a teacher: a set is validated and tested on its own labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
+    /// For pictures without faces: a detector whose false alarms in the training pictures are half of the places where
+    /// crops without a face are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detector: Option<PathBuf>,
 }
 
 fn one() -> f32 {
@@ -217,6 +225,7 @@ impl DataSource {
             landmark: None,
             orig_split: None,
             teacher: None,
+            detector: None,
         }
     }
 }
@@ -276,12 +285,22 @@ pub enum DatasetError {
         /// What is there instead, with the first reason.
         found: String,
     },
-    /// The model that is to label the set cannot be read.
+    /// The model that is to look at the set cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The model that is to label the set cannot do that.
     #[error("{path}: cannot label {data:?}: {reason}")]
     Teacher {
+        /// The model file.
+        path: PathBuf,
+        /// The source as given.
+        data: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The model whose false alarms are wanted cannot tell them.
+    #[error("{path}: cannot look for faces in {data:?}: {reason}")]
+    Detector {
         /// The model file.
         path: PathBuf,
         /// The source as given.
@@ -418,6 +437,11 @@ impl Dataset {
         });
         for example in &mut records.examples {
             example.set = set;
+        }
+        if let Some(detector) = &source.detector {
+            let first = self.examples.len();
+            let found = false_alarms::find(&records.examples, first, &source.path, detector)?;
+            self.false_alarms.extend(found);
         }
         self.examples.append(&mut records.examples);
         self.skipped.append(&mut records.skipped);

@@ -212,7 +212,8 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
     Ok(forward)
 }
 
-/// `graph` with the weights of the same names in the file. Output layers for another number of landmarks stay as they are.
+/// `graph` with the weights of the same names in the file. Those whose shape follows the number of landmarks stay as they are when
+/// that is another.
 /// Where the file's batch normalisation is folded, as a released file's is, the graph's is folded too.
 fn with_weights(mut graph: Graph, path: &Path) -> Result<Graph, FitError> {
     let bytes = fs::read(path).map_err(|source| ModelError::Read {
@@ -229,13 +230,18 @@ fn with_weights(mut graph: Graph, path: &Path) -> Result<Graph, FitError> {
     if normalizes(&graph) && !normalizes(&from) {
         graph = fold_batch_norm(&graph)?;
     }
+    let landmarks = |graph: &Graph| {
+        let answer = graph.find_type("landmarks");
+        answer.and_then(|answer| answer.shape.get(1).copied())
+    };
+    let counts = landmarks(&graph).zip(landmarks(&from));
     for (name, tensor) in &mut graph.initializers {
         if name.starts_with(CONSTANT_PREFIX) {
             continue;
         }
         match from.initializers.get(name) {
             Some(found) if found.shape == tensor.shape => tensor.clone_from(found),
-            Some(_) if is_of_landmarks(name) => {}
+            Some(found) if follows_landmarks(&tensor.shape, &found.shape, counts) => {}
             found => {
                 let found = found.map_or("none".to_owned(), |found| format!("{:?}", found.shape));
                 return Err(FitError::Unsuitable {
@@ -249,19 +255,26 @@ fn with_weights(mut graph: Graph, path: &Path) -> Result<Graph, FitError> {
     Ok(graph)
 }
 
-/// Whether a weight is of a layer with an output a landmark.
-fn is_of_landmarks(weight: &str) -> bool {
-    ["landmarks.", "uncertainty."]
-        .iter()
-        .any(|layer| weight.starts_with(layer))
+/// Whether two shapes differ as the numbers of landmarks do, `counts`, and not otherwise.
+fn follows_landmarks(ours: &[usize], theirs: &[usize], counts: Option<(usize, usize)>) -> bool {
+    let Some((our_count, their_count)) = counts else {
+        return false;
+    };
+    let same =
+        |(&our, &their): (&usize, &usize)| our == their || our * their_count == their * our_count;
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
 }
 
 /// Sets the bias of the output layer to the mean of the labels, as the network says them, and shrinks its weights.
 fn start_at_mean(forward: &mut Graph, train: &Dataset, card: &ModelCard) -> Result<(), FitError> {
     const SHRINK: f32 = 0.1;
     let mean = MeanShape::as_answer(train, card).unwrap_or_default();
+    let answers = forward
+        .nodes
+        .iter()
+        .any(|node| node.op == "Gemm" && node.outputs[0] == "landmarks");
     let bias = forward.initializers.get_mut("landmarks.bias");
-    match bias.map(|tensor| &mut tensor.data) {
+    match bias.filter(|_| answers).map(|tensor| &mut tensor.data) {
         Some(TensorData::F32(values)) if values.len() == mean.len() => values.clone_from(&mean),
         _ => {
             return Err(FitError::Unsuitable {
@@ -465,4 +478,41 @@ fn write_recipe(recipe: &Recipe, folder: &Path) -> Result<(), FitError> {
     let path = folder.join(RECIPE);
     let text = toml::to_string(recipe).expect("a recipe is plain values");
     write_whole(&path, text.as_bytes()).map_err(|source| FitError::Write { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{scheme::Scheme, train::nn::Architecture};
+
+    #[test]
+    fn another_layout_takes_over_what_does_not_follow_its_landmarks() {
+        let build = |architecture: Architecture, scheme, seed| {
+            let card = architecture.card("net", scheme, 1.0);
+            architecture.build(&card, seed).expect("a graph")
+        };
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("net.onnx");
+        let taught = build(Architecture::FullFace, Scheme::ImmFrontal73, 1);
+        fs::write(&path, taught.to_onnx()).expect("a file");
+        let plain = build(Architecture::FullFace, Scheme::Imm58, 2);
+        let graph = with_weights(plain.clone(), &path).expect("weights");
+        for (name, taken) in [
+            ("conv4.weight", true),
+            ("hidden.bn.bias", true),
+            ("conv5.weight", false),
+            ("hidden.weight", false),
+            ("landmarks.weight", false),
+        ] {
+            let source = if taken { &taught } else { &plain };
+            assert_eq!(
+                graph.initializers[name].data, source.initializers[name].data,
+                "{name}"
+            );
+        }
+        // The shapes of another network differ by more than that.
+        let other = build(Architecture::Nose, Scheme::Nose1, 1);
+        let message = with_weights(other, &path).expect_err("another network");
+        assert!(message.to_string().contains("of shape"), "{message}");
+    }
 }

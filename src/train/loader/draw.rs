@@ -10,7 +10,7 @@ use crate::{
             AugmentConfig, Place, View, chance, change_pixels, detection_view, hide_part_of_face,
             landmark_view, log_uniform, misplaced_view,
         },
-        dataset::{Dataset, Label},
+        dataset::{Dataset, Label, is_empty, possible_faces},
         faults::Faults,
     },
 };
@@ -175,19 +175,29 @@ impl Sources {
         }
     }
 
-    /// A square somewhere in a negatives picture that holds no face of about its size.
+    /// A square somewhere in a negatives picture that holds no face of about its size: every other time one in which a
+    /// detector saw a face, where false alarms are known.
     fn empty_place(
         &self,
         spec: &FaceSpec,
         generator: &mut ChaCha8Rng,
     ) -> Option<(Arc<Frame>, View)> {
         let pictures = self.negatives.as_deref()?;
+        let alarms = &pictures.false_alarms;
+        if !alarms.is_empty() && chance(generator, 0.5) {
+            let alarm = alarms[generator.random_range(0..alarms.len())];
+            let frame = pictures.examples[alarm.example].picture.load().ok()?;
+            let place = Place {
+                rule: spec.rule,
+                face_box: alarm.face_box,
+                frame_size: (frame.width(), frame.height()),
+            };
+            let view = landmark_view(&place, spec.size, &self.augment, generator);
+            return Some((frame, view));
+        }
         let index = generator.random_range(0..pictures.examples.len().max(1));
         let (label, _, frame) = Self::readable(pictures, index)?;
-        let faces: Vec<FaceBox> = match label {
-            Label::Landmarks { face_box, .. } => vec![*face_box],
-            Label::Detection { boxes, ignore } => boxes.iter().chain(ignore).copied().collect(),
-        };
+        let faces = possible_faces(label);
         let (width, height) = (frame.width() as f32, frame.height() as f32);
         for _ in 0..ATTEMPTS {
             let face_size = width.min(height) * log_uniform(generator, 0.12, 0.8);
@@ -201,11 +211,7 @@ impl Sources {
                 face_size,
                 face_size,
             );
-            let far = |face: &FaceBox| {
-                let much_smaller = face.area() < 0.1 * place.area();
-                place.iou(face) < 0.1 && (much_smaller || !place.contains(face.center()))
-            };
-            if faces.iter().all(far) {
+            if is_empty(&place, &faces) {
                 let region = match spec.rule {
                     CropRule::AroundFace { margin } => CropRegion::around_box(&place, margin),
                     CropRule::WholeFrame | CropRule::MiddleOfFrame { .. } => {

@@ -67,6 +67,21 @@ impl Layers {
         self.graph.apply("Relu", &[&normalized], &[])
     }
 
+    /// [`Layers::conv_bn_relu`] whose maps [`Layers::expected_places`] is to read: the normalisation begins with a scale at
+    /// which a softmax over the cells has a peak. Near an even spread every place is the middle, and little is learnt.
+    pub fn heat_maps(
+        &mut self,
+        name: &str,
+        x: &str,
+        count: usize,
+        kernel: Kernel,
+    ) -> Result<String, GraphError> {
+        const SCALE: f32 = 4.0;
+        let x = self.grouped_conv(name, x, count, kernel, 1)?;
+        let normalized = self.batch_norm(name, &x, SCALE)?;
+        self.graph.apply("Relu", &[&normalized], &[])
+    }
+
     /// Convolution and batch normalisation.
     pub fn conv_bn(
         &mut self,
@@ -219,6 +234,18 @@ impl Layers {
         self.gemm(&[&flat, &weight, &bias])
     }
 
+    /// [`Layers::fully_connected`] that begins with zeros: what it adds to has to be wrong first.
+    ///
+    /// # Errors
+    /// `x` has no sample axis, or the name is taken.
+    pub fn correction(&mut self, name: &str, x: &str, width: usize) -> Result<String, GraphError> {
+        let features = self.graph.shape(x)[1];
+        let zeros = Tensor::f32(&[width, features], vec![0.0; width * features]);
+        let weight = self.graph.parameter(&format!("{name}.weight"), zeros)?;
+        let bias = self.filled(&format!("{name}.bias"), width, 0.0)?;
+        self.gemm(&[x, &weight, &bias])
+    }
+
     /// [`Layers::fully_connected`] with a batch normalisation in the bias's place.
     ///
     /// # Errors
@@ -231,7 +258,7 @@ impl Layers {
     ) -> Result<String, GraphError> {
         let (flat, weight) = self.flat_and_weight(name, x, width)?;
         let product = self.gemm(&[&flat, &weight])?;
-        self.batch_norm(name, &product)
+        self.batch_norm(name, &product, 1.0)
     }
 
     fn flat_and_weight(
@@ -272,20 +299,31 @@ impl Layers {
         kernel: Kernel,
         groups: usize,
     ) -> Result<String, GraphError> {
+        let x = self.grouped_conv(name, x, width, kernel, groups)?;
+        self.batch_norm(name, &x, 1.0)
+    }
+
+    /// A convolution without a bias, its weights after He et al. 2015.
+    fn grouped_conv(
+        &mut self,
+        name: &str,
+        x: &str,
+        width: usize,
+        kernel: Kernel,
+        groups: usize,
+    ) -> Result<String, GraphError> {
         let channels = self.channels(x) / groups;
         let deviation = (2.0 / (channels * kernel.size * kernel.size) as f32).sqrt();
         let shape = [width, channels, kernel.size, kernel.size];
         let weight = self.normal(&format!("{name}.weight"), &shape, deviation)?;
-        let x = self
-            .graph
-            .apply("Conv", &[x, &weight], &conv_attributes(kernel, groups))?;
-        self.batch_norm(name, &x)
+        self.graph
+            .apply("Conv", &[x, &weight], &conv_attributes(kernel, groups))
     }
 
-    /// Normalises the channels of `x` `[N, C, ..]`.
-    fn batch_norm(&mut self, name: &str, x: &str) -> Result<String, GraphError> {
+    /// Normalises the channels of `x` `[N, C, ..]`; their standard deviation begins as `scale`.
+    fn batch_norm(&mut self, name: &str, x: &str, scale: f32) -> Result<String, GraphError> {
         let width = self.channels(x);
-        let scale = self.filled(&format!("{name}.bn.scale"), width, 1.0)?;
+        let scale = self.filled(&format!("{name}.bn.scale"), width, scale)?;
         let bias = self.filled(&format!("{name}.bn.bias"), width, 0.0)?;
         let mean = self.filled(&format!("{name}.bn.mean"), width, 0.0)?;
         let variance = self.filled(&format!("{name}.bn.variance"), width, 1.0)?;

@@ -105,6 +105,7 @@ impl QuantizationPoints {
 /// Decides for a graph without batch normalisation which nodes compute with integers and which values are rounded.
 ///
 /// - Integer: Conv and Gemm with constant weight and bias, Add of two computed values of one shape, GlobalAveragePool.
+///   An Add of vectors that no integer node reads stays float: it is an answer, and 256 levels are few for a place.
 /// - A Relu or a Clip around 0 that alone reads an integer node is absorbed.
 /// - Every result of an integer node is rounded, except that of a Gemm which no integer node reads: it stays float.
 /// - Concat puts all that it joins on one grid, when none of it is an input and all has the same bounds.
@@ -222,6 +223,9 @@ impl<'a> Flow<'a> {
                 !self.is_constant(Some(data))
                     && !self.is_constant(Some(other))
                     && self.graph.shape(data) == self.graph.shape(other)
+                    && (is_image(data)
+                        || self.absorber(node).is_some()
+                        || self.feeds_bytes(&node.outputs[0]))
             }
             "GlobalAveragePool" => is_image(data),
             _ => false,
@@ -403,6 +407,27 @@ mod tests {
         assert_eq!(found.point_of("f").map(Point::name), Some("g"));
         assert_eq!(found.point_of("c"), None);
         assert_eq!(found.point_of("y"), None);
+    }
+
+    #[test]
+    fn an_addition_of_vectors_that_is_the_answer_stays_float() {
+        let sum_of_gemms = |last: &[(&str, &[&str], &str)], output| {
+            let steps: &[(&str, &[&str], &str)] = &[
+                ("GlobalAveragePool", &["image"], "g"),
+                ("Flatten", &["g"], "f"),
+                ("Gemm", &["f", "fc"], "guess"),
+                ("Gemm", &["guess", "fc"], "correction"),
+                ("Add", &["guess", "correction"], "sum"),
+            ];
+            decide(&graph(&[steps, last].concat(), &[output]))
+        };
+        let answer = sum_of_gemms(&[], "sum");
+        assert_eq!(answer.forms[4], NodeForm::Float);
+        assert_eq!(answer.point_of("correction"), None);
+        assert_eq!(answer.point_of("sum"), None);
+        let read = sum_of_gemms(&[("Gemm", &["sum", "fc"], "y")], "y");
+        assert_eq!(read.forms[4], NodeForm::Integer);
+        assert!(read.point_of("sum").is_some());
     }
 
     #[test]

@@ -100,11 +100,11 @@ pub(crate) const FULL_FACE: Course = Course {
         "Here imm_frontal73 is learnt: 73 points, seventy pictures of few people for training, split by person. The network \
          sees the whole picture and no face box. One affine map turns picture and points by the same angle about the same \
          centre. Seven people do not teach a network what faces have in common. So the released landmark network, taught the 73 \
-         points in crops of the same seventy pictures, labels faces in the wild (helen, lfpw, afw, YouTube Faces): a first \
-         stage learns those, seen as whole pictures, together with the seventy, and the second goes on with more of the seventy. \
-         Batch normalisation, which the original had not, keeps every layer alive, and between the convolutions and the fully \
-         connected layers each channel says one place, the mean of its map as a heat map. imm58 has other points and is a \
-         model of its own, which goes on from this one, shown after.",
+         points in crops of the same seventy pictures, labels faces in the wild (helen, lfpw, afw, YouTube Faces), which are \
+         learnt as whole pictures together with the seventy. \
+         Batch normalisation, which the original had not, keeps every layer alive. The last convolution has a heat map for each \
+         point, whose mean is a first guess, and the fully connected layers see all guesses and correct them. The loss is the \
+         wing loss. imm58 has other points and is a model of its own, which goes on from this one, shown after.",
     ],
     note: "\"Mean position\" is the mean label of the training pictures in the whole picture. \"Mean shape in the true box\" is \
            told where the face is and how large, which the network is not: a strong answer on frontal studio pictures.",
@@ -112,16 +112,10 @@ pub(crate) const FULL_FACE: Course = Course {
         "full-face-teacher",
         include_str!("../../../../recipes/full-face-teacher.toml"),
     )),
-    stages: &[
-        (
-            "full-face-first",
-            include_str!("../../../../recipes/full-face-first.toml"),
-        ),
-        (
-            "full-face",
-            include_str!("../../../../recipes/full-face.toml"),
-        ),
-    ],
+    stages: &[(
+        "full-face",
+        include_str!("../../../../recipes/full-face.toml"),
+    )],
     beside: &[Other::Model {
         stage: (
             "full-face-imm58",
