@@ -128,15 +128,18 @@ mod tests {
     fn a_face_that_nobody_labelled_is_a_false_alarm_and_a_labelled_one_is_none() {
         let detector = || root("models/face-detector-int8.onnx");
         let face = FaceBox::new(180.0, 88.0, 92.0, 92.0);
-        let is_face = |alarm: &FalseAlarm| alarm.face_box.iou(&face) > 0.4;
-        let data = open("", "train", detector()).expect("data");
-        let unlabelled = &data.false_alarms;
-        let alarm = unlabelled.iter().find(|alarm| is_face(alarm));
-        let picture = &data.examples[alarm.expect("the face").example].picture;
-        assert!(picture.name().ends_with("a.jpg"), "{}", picture.name());
+        // A black picture may have false alarms too.
+        let sees_face = |data: &Dataset| {
+            data.false_alarms.iter().any(|alarm| {
+                let picture = data.examples[alarm.example].picture.name();
+                picture.ends_with("a.jpg") && alarm.face_box.iou(&face) > 0.4
+            })
+        };
+        let unlabelled = open("", "train", detector()).expect("data");
+        assert!(sees_face(&unlabelled));
         let labelled = open("[180,88,92,92]", "train", detector()).expect("data");
-        assert!(!labelled.false_alarms.iter().any(is_face));
-        assert!(labelled.false_alarms.len() < unlabelled.len());
+        assert!(!sees_face(&labelled));
+        assert!(labelled.false_alarms.len() < unlabelled.false_alarms.len());
         let validation = open("", "val", detector()).expect("data");
         assert_eq!(validation.false_alarms, []);
     }
