@@ -307,6 +307,12 @@ impl Recipe {
                 "at least one set (for instance `--data synthetic:1`)",
                 "none".to_owned(),
             ),
+            (
+                self.data.iter().all(|source| source.detector.is_none()),
+                "detector",
+                "it with [[backgrounds]], whose false alarms are learnt",
+                "it with [[data]]".to_owned(),
+            ),
             (count(self.batch), "batch", COUNT, self.batch.to_string()),
             (count(self.epochs), "epochs", COUNT, self.epochs.to_string()),
             (
@@ -414,6 +420,23 @@ mod tests {
             count += 1;
         }
         assert!(count >= 3, "{count} recipes");
+    }
+
+    #[test]
+    fn a_detector_belongs_to_pictures_without_faces() {
+        let with_detector = DataSource {
+            detector: Some("detector.onnx".into()),
+            ..DataSource::new("synthetic:7")
+        };
+        let mut recipe = Recipe {
+            data: vec![DataSource::new("synthetic:7")],
+            backgrounds: vec![with_detector.clone()],
+            ..Recipe::default()
+        };
+        recipe.check().unwrap();
+        recipe.data.push(with_detector);
+        let message = recipe.check().unwrap_err().to_string();
+        assert!(message.contains("detector"), "{message}");
     }
 
     #[test]

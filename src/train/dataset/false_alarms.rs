@@ -59,14 +59,19 @@ pub(super) fn find(
     let open = || -> Result<Detector<Engine>, DatasetError> {
         Detector::new(Engine::load(path)?, config).map_err(|error| unusable(error.to_string()))
     };
+    let is_known = |example: &Example| {
+        example.split == Split::Train && matches!(example.label, Label::Detection { .. })
+    };
+    if !examples.iter().any(is_known) {
+        return Ok(Vec::new());
+    }
     // What is no detector is refused now, and not by each thread.
     open()?;
     let alarms = examples
         .par_iter()
         .enumerate()
         .map_init(open, |detector, (index, example)| {
-            let is_known = matches!(example.label, Label::Detection { .. });
-            if !is_known || example.split != Split::Train {
+            if !is_known(example) {
                 return Ok(Vec::new());
             }
             let detector = detector

@@ -77,8 +77,7 @@ impl Layers {
         kernel: Kernel,
     ) -> Result<String, GraphError> {
         const SCALE: f32 = 4.0;
-        let x = self.grouped_conv(name, x, count, kernel, 1)?;
-        let normalized = self.batch_norm(name, &x, SCALE)?;
+        let normalized = self.grouped_conv_bn(name, x, count, kernel, 1, SCALE)?;
         self.graph.apply("Relu", &[&normalized], &[])
     }
 
@@ -90,7 +89,7 @@ impl Layers {
         width: usize,
         kernel: Kernel,
     ) -> Result<String, GraphError> {
-        self.grouped_conv_bn(name, x, width, kernel, 1)
+        self.grouped_conv_bn(name, x, width, kernel, 1, 1.0)
     }
 
     /// A convolution a channel (3x3 or larger), batch normalisation, ReLU; then a pointwise one with the same.
@@ -102,8 +101,14 @@ impl Layers {
         kernel: Kernel,
     ) -> Result<String, GraphError> {
         let channels = self.channels(x);
-        let x =
-            self.grouped_conv_bn(&format!("{name}.depthwise"), x, channels, kernel, channels)?;
+        let x = self.grouped_conv_bn(
+            &format!("{name}.depthwise"),
+            x,
+            channels,
+            kernel,
+            channels,
+            1.0,
+        )?;
         let x = self.graph.apply("Relu", &[&x], &[])?;
         self.conv_bn_relu(&format!("{name}.pointwise"), &x, width, Kernel::new(1, 1))
     }
@@ -129,8 +134,14 @@ impl Layers {
         let channels = self.channels(x);
         let hidden = channels * expansion;
         let wide = self.conv_bn_relu(&format!("{name}.expand"), x, hidden, Kernel::new(1, 1))?;
-        let wide =
-            self.grouped_conv_bn(&format!("{name}.depthwise"), &wide, hidden, kernel, hidden)?;
+        let wide = self.grouped_conv_bn(
+            &format!("{name}.depthwise"),
+            &wide,
+            hidden,
+            kernel,
+            hidden,
+            1.0,
+        )?;
         let wide = self.graph.apply("Relu", &[&wide], &[])?;
         let narrow = self.conv_bn(&format!("{name}.project"), &wide, width, Kernel::new(1, 1))?;
         if kernel.stride == 1 && channels == width {
@@ -291,6 +302,7 @@ impl Layers {
         Ok(())
     }
 
+    /// A convolution without a bias, its weights after He et al. 2015, and [`Layers::batch_norm`] that begins at `scale`.
     fn grouped_conv_bn(
         &mut self,
         name: &str,
@@ -298,26 +310,16 @@ impl Layers {
         width: usize,
         kernel: Kernel,
         groups: usize,
-    ) -> Result<String, GraphError> {
-        let x = self.grouped_conv(name, x, width, kernel, groups)?;
-        self.batch_norm(name, &x, 1.0)
-    }
-
-    /// A convolution without a bias, its weights after He et al. 2015.
-    fn grouped_conv(
-        &mut self,
-        name: &str,
-        x: &str,
-        width: usize,
-        kernel: Kernel,
-        groups: usize,
+        scale: f32,
     ) -> Result<String, GraphError> {
         let channels = self.channels(x) / groups;
         let deviation = (2.0 / (channels * kernel.size * kernel.size) as f32).sqrt();
         let shape = [width, channels, kernel.size, kernel.size];
         let weight = self.normal(&format!("{name}.weight"), &shape, deviation)?;
-        self.graph
-            .apply("Conv", &[x, &weight], &conv_attributes(kernel, groups))
+        let x = self
+            .graph
+            .apply("Conv", &[x, &weight], &conv_attributes(kernel, groups))?;
+        self.batch_norm(name, &x, scale)
     }
 
     /// Normalises the channels of `x` `[N, C, ..]`; their standard deviation begins as `scale`.
