@@ -54,8 +54,9 @@ impl Acceptance {
 /// What a landmark network says of a detection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Confirmation {
-    /// Probability that there is a face, 0 to 1, of both networks: see [`joint_probability`]. The detector's score alone when
-    /// the landmark network does not say whether it sees a face.
+    /// Probability that there is a face, 0 to 1, of both networks: see [`joint_probability`]. How far off its landmarks may be
+    /// has no part in it where the network says whether it sees a face at all: small and blurred faces have vague landmarks.
+    /// The detector's score alone when the landmark network says neither.
     pub probability: f32,
     /// The landmark network's confidence, 0 to 1; `None` when it does not say.
     pub confidence: Option<f32>,
@@ -81,7 +82,7 @@ pub fn confirm<L: Infer>(
     let confidence = landmarker.says_confidence().then_some(look.confidence);
     Ok(Confirmation {
         probability: confidence.map_or(detection.score, |confidence| {
-            joint_probability(detection.score, confidence)
+            joint_probability(detection.score, look.presence.unwrap_or(confidence))
         }),
         confidence,
         face_box: FaceBox::around(&*landmarks).unwrap_or_default(),

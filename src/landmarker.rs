@@ -91,11 +91,13 @@ impl<M: Infer> Landmarker<M> {
         let first = self.region_of_box(face_box, frame_size);
         let mut look = FirstLook {
             confidence: self.locate(frame, &first, landmarks)?,
+            presence: self.presence(),
             runs: 1,
         };
         let second = self.region_of_landmarks(landmarks, frame_size);
         if let Some(second) = second.filter(|second| !is_settled(&first, second)) {
             look.confidence = self.locate(frame, &second, landmarks)?;
+            look.presence = self.presence();
             look.runs = 2;
         }
         Ok(look)
@@ -170,10 +172,14 @@ impl<M: Infer> Landmarker<M> {
             let errors = output.values.iter().map(|scale| scale.exp() * region.width);
             self.expected_errors_px.extend(errors);
         }
-        let presence = self.outputs.get("presence");
-        let logit = presence.and_then(|output| output.values.first());
-        let presence = logit.map_or(1.0, |&logit| sigmoid(logit));
+        let presence = self.presence().unwrap_or(1.0);
         Ok(presence * certainty(&self.expected_errors_px, landmarks))
+    }
+
+    /// The probability that the region of the last run shows a face, 0 to 1; `None` when the network does not say.
+    fn presence(&self) -> Option<f32> {
+        let logit = *self.outputs.get("presence")?.values.first()?;
+        Some(sigmoid(logit))
     }
 }
 
@@ -204,6 +210,8 @@ const SETTLED: f32 = 0.05;
 pub struct FirstLook {
     /// Confidence of the last run, 0 to 1.
     pub confidence: f32,
+    /// The probability in its `presence` output, 0 to 1; `None` when the network has none.
+    pub presence: Option<f32>,
     /// Runs of the network, 1 or 2.
     pub runs: u64,
 }
@@ -402,6 +410,7 @@ mod tests {
             look,
             FirstLook {
                 confidence: 0.5,
+                presence: Some(0.5),
                 runs: 2
             }
         );
@@ -417,6 +426,7 @@ mod tests {
             look,
             FirstLook {
                 confidence: 1.0,
+                presence: None,
                 runs: 1
             }
         );

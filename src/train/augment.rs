@@ -46,6 +46,8 @@ pub struct AugmentConfig {
     pub low_resolution_probability: f32,
     /// Smallest side of the shrunk crop over the crop's side.
     pub low_resolution_min: f32,
+    /// How often tones become few, as in print or in a picture of a small palette.
+    pub dither_probability: f32,
     /// How often Gaussian noise is added.
     pub noise_probability: f32,
     /// Largest standard deviation of the noise, in bytes.
@@ -97,6 +99,7 @@ impl AugmentConfig {
         blur_sigma_max: 0.0,
         low_resolution_probability: 0.0,
         low_resolution_min: 1.0,
+        dither_probability: 0.0,
         noise_probability: 0.0,
         noise_sigma_max: 0.0,
         jpeg_probability: 0.0,
@@ -133,6 +136,7 @@ impl Default for AugmentConfig {
             blur_sigma_max: 1.8,
             low_resolution_probability: 0.12,
             low_resolution_min: 0.25,
+            dither_probability: 0.0,
             noise_probability: 0.3,
             noise_sigma_max: 12.0,
             jpeg_probability: 0.1,

@@ -48,6 +48,10 @@ pub struct Recipe {
     /// learnt anew. A file of `facemark-train export --keep-batch-norm` is normalised on; a released one goes on without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
+    /// The layers that learn, by the beginnings of their weights' names up to a dot; all when empty. The others stay what
+    /// `init` or `weights` gives them, so that what they answer stays the same; `weights` need not have those that learn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub learns: Vec<String>,
     /// Round weights and activations in training as the int8 form will (see `train::quantize::qat`): batch normalisation
     /// is folded first, so that this is for `init` with a trained model and a small learning rate.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,6 +172,7 @@ impl Default for Recipe {
             architecture: "landmarks-base".to_owned(),
             init: None,
             weights: None,
+            learns: Vec::new(),
             quantization: None,
             scheme: Scheme::Ibug68,
             crop_margin: 1.3,
@@ -263,6 +268,15 @@ impl Recipe {
             path: path.to_owned(),
             reason: error.to_string(),
         })
+    }
+
+    /// Whether the weights `name` learn: see [`Recipe::learns`].
+    pub fn learns(&self, name: &str) -> bool {
+        let is_of = |layer: &String| {
+            let rest = name.strip_prefix(layer.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.learns.is_empty() || self.learns.iter().any(is_of)
     }
 
     /// Checks that `self`, the recipe of the checkpoint `path`, is the one that was asked for.

@@ -104,6 +104,21 @@ impl TrainingStep {
         optimizer: &OptimizerConfig,
         backend: Backend,
     ) -> Result<Self, StepError> {
+        Self::build_part(forward, batch, terms, optimizer, backend, &|_| true)
+    }
+
+    /// [`TrainingStep::build`] that trains those parameters alone whose name `learns`; the others stay as they are.
+    ///
+    /// # Errors
+    /// As [`TrainingStep::build`].
+    pub fn build_part(
+        forward: &Graph,
+        batch: usize,
+        terms: &[LossTerm],
+        optimizer: &OptimizerConfig,
+        backend: Backend,
+        learns: &dyn Fn(&str) -> bool,
+    ) -> Result<Self, StepError> {
         check_settings(terms, optimizer)?;
         let forward = with_own_constants(forward)?;
         let base = forward.with_batch(batch)?;
@@ -118,7 +133,7 @@ impl TrainingStep {
         let mut parameters = Vec::new();
         let mut end = 0;
         for name in base.parameters() {
-            if !influences.contains(name.as_str()) {
+            if !influences.contains(name.as_str()) || !learns(&name) {
                 continue;
             }
             let tensor = &base.initializers[&name];

@@ -6,6 +6,7 @@ use facemark::{
     annotation::Split,
     crop::CropRule,
     model::ModelCard,
+    scheme::Scheme,
     train::{
         augment::AugmentConfig,
         checkpoint::{Checkpoint, LATEST},
@@ -14,6 +15,7 @@ use facemark::{
         export::fold_batch_norm,
         fit::{Event, FitError, FitOptions, LOG, Outcome, Start, fit, restore},
         graph::Graph,
+        nn::Architecture,
         optimizer::OptimizerConfig,
         progress::Validation,
         recipe::{Recipe, TaskKind},
@@ -363,6 +365,40 @@ fn a_training_goes_on_from_a_released_file() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn layers_that_do_not_learn_stay_bit_for_bit_what_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.onnx");
+    let architecture = Architecture::TinyLandmarks;
+    let card = architecture.card("model", Scheme::Ibug68, 1.3);
+    let model = fold_batch_norm(&architecture.build(&card, 9).unwrap()).unwrap();
+    std::fs::write(&file, model.to_onnx()).unwrap();
+    let part = |learns: &str| Recipe {
+        weights: Some(file.clone()),
+        learns: vec![learns.to_owned()],
+        epochs: 1,
+        ..recipe()
+    };
+    let output = folder.path().join("training");
+    assert!(
+        train(&part("presence"), &options(&output))
+            .unwrap()
+            .complete
+    );
+    let trained = restore(&output, None).unwrap().graph;
+    for name in model.parameters() {
+        let same = model.initializers[&name] == trained.initializers[&name];
+        assert_eq!(same, !name.starts_with("presence."), "{name}");
+    }
+
+    // A whole name or the part before a dot, not just any beginning.
+    let error = train(&part("pres"), &options(&folder.path().join("none"))).unwrap_err();
+    assert!(
+        error.to_string().contains("learns") && error.to_string().contains("pres"),
+        "{error}"
+    );
 }
 
 #[test]

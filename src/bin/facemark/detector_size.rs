@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Args, Default)]
 pub(crate) struct DetectorSize {
     /// How large the face detector sees a picture: `model` (as its file says), `auto` (so, and once more in the picture's
-    /// own size up to 640 pixels: finds small faces) or WIDTHxHEIGHT, multiples of the largest stride [default: auto for
+    /// own size up to 800 pixels: finds small faces) or WIDTHxHEIGHT, multiples of the largest stride [default: auto for
     /// pictures, model for streams]
     #[arg(long, value_name = "SIZE")]
     detector_size: Option<Choice>,

@@ -20,9 +20,20 @@ pub fn change_pixels(crop: &mut Crop, config: &AugmentConfig, generator: &mut Ch
     if config.dark_probability > 0.0 && chance(generator, config.dark_probability) {
         darken(crop, log_uniform(generator, config.dark_min, 0.7));
     }
-    if chance(generator, config.low_resolution_probability) {
-        let side = log_uniform(generator, config.low_resolution_min, 0.8);
-        lower_resolution(crop, side);
+    // As for the dark. Print is seen at a lower resolution than it has, a palette at that of the picture.
+    let dithers = config.dither_probability > 0.0 && chance(generator, config.dither_probability);
+    let tones = dithers.then(|| log_uniform(generator, 2.0, 20.0) as u8);
+    let printed = dithers && chance(generator, 0.4);
+    if let Some(tones) = tones.filter(|_| printed) {
+        dither(crop, tones);
+    }
+    let side = if chance(generator, config.low_resolution_probability) || dithers {
+        log_uniform(generator, config.low_resolution_min, 0.8)
+    } else {
+        1.0
+    };
+    if side < 1.0 {
+        lower_resolution(crop, side, tones.filter(|_| !printed));
     }
     if chance(generator, config.blur_probability) {
         let sigma = generator.random_range(0.4..=config.blur_sigma_max.max(0.4));
@@ -121,8 +132,35 @@ fn xorshift(mut state: u64) -> u64 {
     state ^ (state << 17)
 }
 
-/// Shrinks the crop to `share` of its side and enlarges it again, with the runtime's own resampling.
-fn lower_resolution(crop: &mut Crop, share: f32) {
+/// Leaves `tones` levels of each channel, at least two, and passes the difference on to the pixels that follow (Floyd and
+/// Steinberg 1976).
+fn dither(crop: &mut Crop, tones: u8) {
+    let (width, channels) = (crop.width(), crop.color().channels());
+    let stride = width * channels;
+    let step = 255.0 / f32::from(tones.max(2) - 1);
+    // What the pixels of this row and the next one get, with a pixel's room at both ends.
+    let mut here = vec![0.0f32; stride + 2 * channels];
+    let mut below = here.clone();
+    for row in crop.bytes_mut().chunks_exact_mut(stride) {
+        for (index, byte) in row.iter_mut().enumerate() {
+            let place = index + channels;
+            let wanted = f32::from(*byte) + here[place];
+            let tone = ((wanted / step).round() * step).clamp(0.0, 255.0);
+            let error = (wanted - tone).clamp(-64.0, 64.0) / 16.0;
+            here[place + channels] += 7.0 * error;
+            below[place - channels] += 3.0 * error;
+            below[place] += 5.0 * error;
+            below[place + channels] += error;
+            *byte = tone as u8;
+        }
+        std::mem::swap(&mut here, &mut below);
+        below.fill(0.0);
+    }
+}
+
+/// Shrinks the crop to `share` of its side and enlarges it again, with the runtime's own resampling; with `tones` it is
+/// dithered to so many in between.
+fn lower_resolution(crop: &mut Crop, share: f32, tones: Option<u8>) {
     let (width, height) = (crop.width(), crop.height());
     let small_width = ((share * width as f32) as usize).clamp(4, width);
     let small_height = ((share * height as f32) as usize).clamp(4, height);
@@ -130,6 +168,9 @@ fn lower_resolution(crop: &mut Crop, share: f32) {
     let mut small = Crop::new(small_width, small_height, crop.color());
     let region = CropRegion::whole(&whole);
     small.fill(&whole, &stretch(&region, small_width, small_height));
+    if let Some(tones) = tones {
+        dither(&mut small, tones);
+    }
     let small = edged(&small);
     let inner = CropRegion {
         width: small.width() as f32 - 2.0,
@@ -429,7 +470,11 @@ mod tests {
         type Change = fn(&mut Crop);
         let cases: [(&str, Change, f32); 4] = [
             ("blur", |crop| blur(crop, 1.2), 3.0),
-            ("low resolution", |crop| lower_resolution(crop, 0.5), 3.0),
+            (
+                "low resolution",
+                |crop| lower_resolution(crop, 0.5, None),
+                3.0,
+            ),
             ("noise", |crop| add_noise(crop, 6.0, &mut generator()), 6.5),
             ("jpeg", |crop| compress(crop, 40), 8.0),
         ];
@@ -443,6 +488,24 @@ mod tests {
                     difference > 0.0 && difference < limit,
                     "{name} {color:?}: {difference}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn dithering_leaves_few_tones_and_the_mean() {
+        for color in [Color::Rgb, Color::Gray] {
+            for (tones, levels) in [(2, &[0, 255][..]), (4, &[0, 85, 170, 255])] {
+                let before = ramp(color);
+                let mut after = before.clone();
+                dither(&mut after, tones);
+                assert!(after.bytes().iter().all(|byte| levels.contains(byte)));
+                let mean = |crop: &Crop| {
+                    let sum: u32 = crop.bytes().iter().copied().map(u32::from).sum();
+                    sum as f32 / crop.bytes().len() as f32
+                };
+                let (was, is) = (mean(&before), mean(&after));
+                assert!((was - is).abs() < 4.0, "{color:?} {tones}: {was} {is}");
             }
         }
     }
@@ -487,6 +550,7 @@ mod tests {
             blur_sigma_max: 20.0,
             low_resolution_probability: 1.0,
             low_resolution_min: 0.001,
+            dither_probability: 0.5,
             noise_probability: 1.0,
             noise_sigma_max: 200.0,
             jpeg_probability: 1.0,

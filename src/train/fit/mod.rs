@@ -189,12 +189,13 @@ impl Training {
     fn begin(setup: Setup, options: &FitOptions) -> Result<Self, FitError> {
         let device = options.device.resolve()?;
         let terms = loss_terms(&setup.recipe, &setup.card, &setup.forward);
-        let step = TrainingStep::build(
+        let step = TrainingStep::build_part(
             &setup.forward,
             setup.recipe.batch,
             &terms,
             &setup.recipe.optimizer,
             device.backend(),
+            &|name| setup.recipe.learns(name),
         )?;
         let state = match &setup.resumed {
             Some(checkpoint) => checkpoint.state(&step)?,
@@ -412,7 +413,7 @@ impl Training {
         let share_done = self.progress.step as f64 / self.total_steps() as f64;
         let warning = trouble_in_words(&validation, share_done);
         let score = validation.score();
-        let best = score.is_finite() && self.progress.best_score.is_none_or(|best| score < best);
+        let best = score.is_finite() && self.progress.best_score.is_none_or(|best| score <= best);
         if best {
             self.progress.best_score = Some(score);
         }

@@ -55,12 +55,13 @@ pub fn restore(path: &Path, expected: Option<&Recipe>) -> Result<Trained, FitErr
     let forward = Graph::from_onnx(&checkpoint.forward_onnx, &file)?;
     let card = ModelCard::from_metadata(&forward.metadata, &file)?;
     // The step is only asked which weight lies where, which does not depend on the back end or the batch.
-    let step = TrainingStep::build(
+    let step = TrainingStep::build_part(
         &forward,
         1,
         &loss_terms(&checkpoint.recipe, &card, &forward),
         &checkpoint.recipe.optimizer,
         Backend::Cuda,
+        &|name| checkpoint.recipe.learns(name),
     )?;
     let state = checkpoint.state(&step)?;
     Ok(Trained {

@@ -149,7 +149,19 @@ impl Setup {
 /// The graph that a new training begins with, its card as metadata; with the roundings of the int8 form when the recipe
 /// asks for them.
 fn new_forward(recipe: &Recipe) -> Result<Graph, FitError> {
-    let float = float_forward(recipe)?;
+    let mut float = float_forward(recipe)?;
+    if !recipe.learns.is_empty() {
+        // The statistics of a batch would change what the other layers answer.
+        float = fold_batch_norm(&float)?;
+        let parameters = float.parameters();
+        if !parameters.iter().any(|name| recipe.learns(name)) {
+            return Err(FitError::Unsuitable {
+                field: "learns",
+                expected: "beginnings of names of the network's weights".to_owned(),
+                found: recipe.learns.join(", "),
+            });
+        }
+    }
     let Some(how) = &recipe.quantization else {
         return Ok(float);
     };
@@ -192,7 +204,7 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
         }
         let graph = architecture.build(&card, recipe.seed)?;
         return match &recipe.weights {
-            Some(path) => with_weights(graph, path),
+            Some(path) => with_weights(graph, path, recipe),
             None => Ok(graph),
         };
     };
@@ -213,9 +225,9 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
 }
 
 /// `graph` with the weights of the same names in the file. Those whose shape follows the number of landmarks stay as they are when
-/// that is another.
+/// that is another, as do those of a recipe's layers that learn and that the file has not.
 /// Where the file's batch normalisation is folded, as a released file's is, the graph's is folded too.
-fn with_weights(mut graph: Graph, path: &Path) -> Result<Graph, FitError> {
+fn with_weights(mut graph: Graph, path: &Path, recipe: &Recipe) -> Result<Graph, FitError> {
     let bytes = fs::read(path).map_err(|source| ModelError::Read {
         path: path.to_owned(),
         source,
@@ -242,6 +254,7 @@ fn with_weights(mut graph: Graph, path: &Path) -> Result<Graph, FitError> {
         match from.initializers.get(name) {
             Some(found) if found.shape == tensor.shape => tensor.clone_from(found),
             Some(found) if follows_landmarks(&tensor.shape, &found.shape, counts) => {}
+            _ if !recipe.learns.is_empty() && recipe.learns(name) => {}
             found => {
                 let found = found.map_or("none".to_owned(), |found| format!("{:?}", found.shape));
                 return Err(FitError::Unsuitable {
@@ -496,7 +509,7 @@ mod tests {
         let taught = build(Architecture::FullFace, Scheme::ImmFrontal73, 1);
         fs::write(&path, taught.to_onnx()).expect("a file");
         let plain = build(Architecture::FullFace, Scheme::Imm58, 2);
-        let graph = with_weights(plain.clone(), &path).expect("weights");
+        let graph = with_weights(plain.clone(), &path, &Recipe::default()).expect("weights");
         for (name, taken) in [
             ("conv4.weight", true),
             ("hidden.bn.bias", true),
@@ -512,7 +525,7 @@ mod tests {
         }
         // The shapes of another network differ by more than that.
         let other = build(Architecture::Nose, Scheme::Nose1, 1);
-        let message = with_weights(other, &path).expect_err("another network");
+        let message = with_weights(other, &path, &Recipe::default()).expect_err("another network");
         assert!(message.to_string().contains("of shape"), "{message}");
     }
 }

@@ -9,7 +9,11 @@ const PLACES: usize = 64;
 /// Dense 3x3 convolutions while the maps are large and channels few, inverted residuals after; landmarks by the
 /// mean of a heat map each, of an eighth of the crop's size.
 pub(super) fn by_heat_map(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
-    let (fine, coarse) = backbone(net)?;
+    let Maps {
+        early,
+        fine,
+        coarse,
+    } = backbone(net)?;
     // What the whole face looks like comes down to where its parts are.
     let whole = net.conv_bn("places.whole", &coarse, PLACES, Kernel::new(1, 1))?;
     let whole = net.upsample_twice(&whole)?;
@@ -19,27 +23,57 @@ pub(super) fn by_heat_map(net: &mut Layers, landmark_count: usize) -> Result<(),
     let places = net.inverted_residual("places", &places, 2, PLACES, Kernel::new(3, 1))?;
     let landmarks = net.integral("landmarks", &places, landmark_count)?;
     net.output(&landmarks, "landmarks")?;
+    presence(net, &early, &fine, &coarse)?;
     let mean = net.graph.apply("GlobalAveragePool", &[&coarse], &[])?;
-    let presence = net.fully_connected("presence", &mean, 1)?;
-    net.output(&presence, "presence")?;
     let uncertainty = net.fully_connected("uncertainty", &mean, landmark_count)?;
     net.output(&uncertainty, "uncertainty")
 }
 
 /// The same network with one fully connected layer for the landmarks: what heat maps are compared with.
 pub(super) fn by_regression(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
-    let (_, coarse) = backbone(net)?;
-    landmark_head(net, &coarse, 32, landmark_count)
+    let maps = backbone(net)?;
+    landmark_head(net, &maps.coarse, 32, landmark_count)
 }
 
-/// The maps of an eighth and a sixteenth of the crop's size.
-fn backbone(net: &mut Layers) -> Result<(String, String), GraphError> {
+/// Whether there is a face, from layers of its own beside those that place landmarks: what tells a face from what looks like
+/// one is not what tells where its parts are, and the landmarks can be left as they are when it learns on.
+fn presence(net: &mut Layers, early: &str, fine: &str, coarse: &str) -> Result<(), GraphError> {
+    let texture = net.conv_bn("presence.early", early, 24, Kernel::new(3, 2))?;
+    let parts = net.conv_bn("presence.fine", fine, 24, Kernel::new(1, 1))?;
+    let parts = net.graph.apply("Add", &[&texture, &parts], &[])?;
+    let parts = net.graph.apply("Relu", &[&parts], &[])?;
+    let parts = net.conv_bn("presence.parts", &parts, 48, Kernel::new(3, 2))?;
+    let whole = net.conv_bn("presence.coarse", coarse, 48, Kernel::new(1, 1))?;
+    let face = net.graph.apply("Add", &[&parts, &whole], &[])?;
+    let face = net.graph.apply("Relu", &[&face], &[])?;
+    let face = net.inverted_residual("presence.face", &face, 2, 48, Kernel::new(3, 1))?;
+    let face = net.graph.apply("Relu", &[&face], &[])?;
+    let mean = net.graph.apply("GlobalAveragePool", &[&face], &[])?;
+    let presence = net.fully_connected("presence", &mean, 1)?;
+    net.output(&presence, "presence")
+}
+
+/// Maps of a crop, each with what its name says of a face.
+struct Maps {
+    /// A quarter of the crop's size.
+    early: String,
+    /// An eighth.
+    fine: String,
+    /// A sixteenth.
+    coarse: String,
+}
+
+fn backbone(net: &mut Layers) -> Result<Maps, GraphError> {
     let x = net.conv_bn_relu("stem", "image", 16, Kernel::new(3, 2))?;
     let x = net.conv_bn_relu("stage1.reduce", &x, 32, Kernel::new(3, 2))?;
-    let x = net.residual("stage1.0", &x)?;
-    let fine = stage(net, "stage2", &x, 48)?;
+    let early = net.residual("stage1.0", &x)?;
+    let fine = stage(net, "stage2", &early, 48)?;
     let coarse = stage(net, "stage3", &fine, 96)?;
-    Ok((fine, coarse))
+    Ok(Maps {
+        early,
+        fine,
+        coarse,
+    })
 }
 
 /// Three inverted residuals; the first halves the map.
