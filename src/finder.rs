@@ -31,7 +31,7 @@ impl Acceptance {
     /// made small, grey and noisy: one picture in 32 without a face has a false one in either. At 0.2 one face in a hundred
     /// more is found, and one of the small pictures in 22 has a false one.
     pub const STILLS: Self = Self {
-        probability: 0.35,
+        probability: 0.9,
         confidence: 0.0,
     };
 

@@ -165,8 +165,8 @@ pub(crate) const LIVE: Course = Course {
     name: "live",
     title: "The live program's network",
     introduction: &[
-        "The compact network that facemark runs live and that is released as landmarks68: trained in float first, then with \
-         the rounding of its int8 form.",
+        "The compact network that facemark runs live and that is released as landmarks68: the landmarks first; then, with \
+         everything else as it is, the layers that tell a face from what the detector takes for one.",
     ],
     note: "Crops are squares around the labelled boxes.",
     teacher: None,
@@ -176,8 +176,8 @@ pub(crate) const LIVE: Course = Course {
             include_str!("../../../../recipes/landmarks68.toml"),
         ),
         (
-            "landmarks68-qat",
-            include_str!("../../../../recipes/landmarks68-qat.toml"),
+            "landmarks68-presence",
+            include_str!("../../../../recipes/landmarks68-presence.toml"),
         ),
     ],
     beside: &[],
