@@ -62,6 +62,9 @@ struct Overrides {
     /// ONNX file to start from.
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,
+    /// ONNX file whose weights the architecture starts from.
+    #[arg(long, value_name = "MODEL")]
+    weights: Option<PathBuf>,
     /// Landmark layout.
     #[arg(long)]
     scheme: Option<Scheme>,
@@ -102,6 +105,7 @@ impl Overrides {
             || self.name.is_some()
             || self.architecture.is_some()
             || self.init.is_some()
+            || self.weights.is_some()
             || self.scheme.is_some()
             || !self.data.is_empty()
             || !self.backgrounds.is_empty()
@@ -129,6 +133,9 @@ impl Overrides {
         set(&mut recipe.seed, &self.seed);
         if self.init.is_some() {
             recipe.init.clone_from(&self.init);
+        }
+        if self.weights.is_some() {
+            recipe.weights.clone_from(&self.weights);
         }
         for (field, paths) in [
             (&mut recipe.data, &self.data),
