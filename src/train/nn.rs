@@ -22,13 +22,13 @@ use crate::{
 /// The networks that this crate can build. The name is what recipes and the command line say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
-    /// Landmarks of any scheme, 112 px crops, 35 million multiply-adds: dense 3x3 convolutions while the maps are large
+    /// Landmarks of any scheme, 112 px crops, 37 million multiply-adds: dense 3x3 convolutions while the maps are large
     /// and channels few, inverted residuals (Sandler et al. 2018) after, all with ReLU; each landmark is the mean of a
     /// heat map of 14 x 14 cells.
     LandmarksBase,
-    /// The same network on 64 px crops: 11 million.
+    /// The same network on 64 px crops: 12 million.
     LandmarksSmall,
-    /// The same network on 192 px crops: 102 million.
+    /// The same network on 192 px crops: 110 million.
     LandmarksLarge,
     /// The base network with a fully connected layer instead of heat maps, for comparison.
     LandmarksRegression,
