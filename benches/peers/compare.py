@@ -32,6 +32,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FACE = (147, 46, 295, 194)
 # Greatest distance of outputs from those of the float file, relative to their length.
 FLOAT_TOLERANCE, INT8_TOLERANCE = 1e-3, 0.25
+# Of int8 heat maps' mean places, in sides of the crop, between two ways to sum the same softmax.
+PLACES_TOLERANCE = 1e-5
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "ncnn": "ncnn"}
 
 
@@ -155,10 +157,14 @@ def contestants(float_file, int8_file, binaries, folder, problems):
             away = distance(outputs, reference)
             agreement = f"{away:.2g}"
             if precision == "int8":
-                same = all(np.array_equal(outputs[name].ravel(), ours[name].ravel()) for name in ours)
-                agreement += ", same bits as onnxruntime" if same else ""
-                if not same:
-                    problems.append(f"{file.name}: {label} and ONNX Runtime differ in bits")
+                # Integers agree bit for bit; the softmax of heat maps is float, and its sums are rounded in another order.
+                differing = max(float(np.abs(outputs[name].ravel() - ours[name].ravel()).max()) for name in ours)
+                agreement += f", {differing:.1g} from onnxruntime's" if differing else ", same bits as onnxruntime"
+                places = {layer.output for layer in network.layers if layer.kind == "places"}
+                for name in ours:
+                    tolerance = PLACES_TOLERANCE if name in places else 0
+                    if not np.abs(outputs[name].ravel() - ours[name].ravel()).max() <= tolerance:
+                        problems.append(f"{file.name}: {label} and ONNX Runtime differ in {name}")
             elif not away <= FLOAT_TOLERANCE:
                 problems.append(f"{file.name}: {label} is {away:.3g} away from ONNX Runtime")
             found.append(Contestant(label, precision, "onnx", Facemark(str(file), str(binary)), agreement))

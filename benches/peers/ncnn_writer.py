@@ -122,6 +122,16 @@ class Writer:
     def flatten(self, layer, inputs, output):
         self.line("Flatten", inputs, [output])
 
+    def places(self, layer, inputs, output):
+        _, count, h, w = self.network.maps[layer.inputs[0]].shape
+        rows, weights, points = (f"{output}_{part}" for part in ("rows", "weights", "points"))
+        self.line("Reshape", inputs, [rows], f"0={h * w} 1={count}")
+        self.line("Softmax", [rows], [weights], "0=1 1=1")
+        # A dense layer on each row.
+        self.line("InnerProduct", [weights], [points], f"0={len(layer.weight)} 1=0 2={layer.weight.size}")
+        self.weights += [struct.pack("<I", 0), np.ascontiguousarray(layer.weight).tobytes()]
+        self.line("Flatten", [points], [output])
+
     def write(self):
         """Text, weights, and pairs of ONNX's name and the file's: the input, then the outputs."""
         self.line("Input", [], ["image"])

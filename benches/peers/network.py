@@ -33,14 +33,15 @@ class Layer:
     name: str
     inputs: list
     output: str
-    weight: np.ndarray | None = None  # conv: OIHW; dense: [out, in]
+    weight: np.ndarray | None = None  # conv: OIHW; dense: [out, in]; places: [2, cells], the cells' places
     bias: np.ndarray | None = None  # int8: i32 in units of input scale * weight scale
     weight_scale: np.ndarray | None = None
     relu: bool = False
     attributes: dict = field(default_factory=dict)
 
 
-KINDS = ["conv", "dense", "add", "average", "max_pool", "resize", "concat", "flatten", "quantize", "dequantize"]
+KINDS = ["conv", "dense", "add", "average", "max_pool", "resize", "concat", "flatten", "places", "quantize",
+         "dequantize"]
 
 
 class Network:
@@ -185,11 +186,37 @@ class Network:
         self._add("concat", node, list(node.input))
 
     def _read_Flatten(self, node, _):
+        if self.layers[-1].kind == "places" and self.layers[-1].output == node.input[0]:
+            self._pass(node)
+            return
         shape = self.maps[node.input[0]].shape
         self._like(node.output[0], (1, int(np.prod(shape))), node.input[0])
         self._add("flatten", node, [node.input[0]])
 
     _read_Reshape = _read_Flatten
+
+    def _read_Softmax(self, node, attributes):
+        """Heat maps, reshaped to rows of cells, whose mean places follow: one layer on the maps, whose result is float."""
+        rows = self.layers.pop()
+        _, c, h, w = self.maps[rows.inputs[0]].shape
+        if rows.kind != "flatten" or attributes.get("axis", -1) not in (2, -1):
+            raise ValueError(f"{self.path}: {node.name}: only a softmax over the cells of maps is converted")
+        self._map(node.output[0], (1, c, h * w))
+        self._add("places", node, rows.inputs)
+
+    def _read_MatMul(self, node, _):
+        last = self.layers[-1]
+        if last.kind != "places" or last.output != node.input[0]:
+            raise ValueError(f"{self.path}: {node.name}: only the product of a softmax over cells and their places is converted")
+        last.weight = self.constants[node.input[1]].T.astype(np.float32)
+        self._pass(node)
+
+    def _pass(self, node):
+        """The last layer gives this node's result."""
+        last = self.layers[-1]
+        _, count, *_ = self.maps[last.inputs[0]].shape
+        self._map(node.output[0], (1, count * len(last.weight)))
+        last.output = node.output[0]
 
     def _read_QuantizeLinear(self, node, _):
         self._map(node.output[0], self.maps[node.input[0]].shape, node.input[1], node.input[2])

@@ -53,6 +53,16 @@ def to_qdq(network):
             continue
         inputs = [real(name) for name in layer.inputs]
         target = f"{layer.output}.float" if output.quantized else layer.output
+        if layer.kind == "places":
+            _, count, h, w = network.maps[layer.inputs[0]].shape
+            rows, weights, points = (f"{target}.{part}" for part in ("rows", "weights", "points"))
+            shape = constant(f"{target}.shape", np.array([1, count, h * w], np.int64))
+            nodes.append(helper.make_node("Reshape", [inputs[0], shape], [rows]))
+            nodes.append(helper.make_node("Softmax", [rows], [weights], axis=2))
+            cells = constant(f"{target}.places", np.ascontiguousarray(layer.weight.T))
+            nodes.append(helper.make_node("MatMul", [weights, cells], [points]))
+            nodes.append(helper.make_node("Flatten", [points], [target], axis=1))
+            continue
         if layer.weight is not None:
             weight, bias = layer.weight, layer.bias
             if layer.weight_scale is not None:

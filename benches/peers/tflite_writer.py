@@ -191,12 +191,47 @@ class Writer:
                       2 if self.quantized else 1)
 
     def flatten(self, layer):
-        shape = np.array(self.network.maps[layer.output].shape, np.int32)
+        self.reshape(f"{layer.name}/shape", self.map(layer.inputs[0]), self.map(layer.output),
+                     self.network.maps[layer.output].shape)
+
+    def reshape(self, name, source, target, shape):
+        shape = np.array(shape, np.int32)
         options = schema.ReshapeOptionsT()
         options.newShape = shape
-        self.operator(schema.BuiltinOperator.RESHAPE,
-                      [self.map(layer.inputs[0]), self.constant(f"{layer.name}/shape", shape)],
-                      [self.map(layer.output)], schema.BuiltinOptions.ReshapeOptions, options)
+        self.operator(schema.BuiltinOperator.RESHAPE, [source, self.constant(name, shape)], [target],
+                      schema.BuiltinOptions.ReshapeOptions, options)
+
+    def places(self, layer):
+        """In float, as in the ONNX file: softmax and mean are of few numbers."""
+        source = self.network.maps[layer.inputs[0]]
+        _, count, h, w = source.shape
+        real = schema.TensorType.FLOAT32
+        kind = schema.TensorType.INT8 if self.quantized else real
+        tensor = self.tensors[self.map(layer.inputs[0])]
+        scale = None if tensor.quantization is None else tensor.quantization.scale
+        zero_point = None if tensor.quantization is None else tensor.quantization.zeroPoint
+        turned = self.tensor(f"{layer.name}/turned", [1, count, h, w], kind, scale=scale, zero_point=zero_point)
+        order = self.constant(f"{layer.name}/order", np.array([0, 3, 1, 2], np.int32))
+        self.operator(schema.BuiltinOperator.TRANSPOSE, [self.map(layer.inputs[0]), order], [turned],
+                      schema.BuiltinOptions.TransposeOptions, schema.TransposeOptionsT(), 2 if self.quantized else 1)
+        if self.quantized:
+            scores = self.tensor(f"{layer.name}/scores", [1, count, h, w], real)
+            self.operator(schema.BuiltinOperator.DEQUANTIZE, [turned], [scores],
+                          schema.BuiltinOptions.DequantizeOptions, schema.DequantizeOptionsT(), 2)
+        else:
+            scores = turned
+        rows, weights = (self.tensor(f"{layer.name}/{part}", [count, h * w], real) for part in ("rows", "weights"))
+        self.reshape(f"{layer.name}/rows_shape", scores, rows, [count, h * w])
+        softmax = schema.SoftmaxOptionsT()
+        softmax.beta = 1.0
+        self.operator(schema.BuiltinOperator.SOFTMAX, [rows], [weights], schema.BuiltinOptions.SoftmaxOptions, softmax)
+        points = self.tensor(f"{layer.name}/points", [count, len(layer.weight)], real)
+        self.operator(schema.BuiltinOperator.FULLY_CONNECTED,
+                      [weights, self.constant(f"{layer.name}/places", np.ascontiguousarray(layer.weight)), -1], [points],
+                      schema.BuiltinOptions.FullyConnectedOptions, schema.FullyConnectedOptionsT())
+        shape = self.network.maps[layer.output].shape
+        self.index[layer.output] = self.tensor(layer.output, shape, real)
+        self.reshape(f"{layer.name}/shape", points, self.index[layer.output], shape)
 
     def write(self):
         """The file's bytes."""
