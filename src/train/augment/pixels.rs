@@ -22,18 +22,14 @@ pub fn change_pixels(crop: &mut Crop, config: &AugmentConfig, generator: &mut Ch
     }
     // As for the dark. Print is seen at a lower resolution than it has, a palette at that of the picture.
     let dithers = config.dither_probability > 0.0 && chance(generator, config.dither_probability);
-    let tones = dithers.then(|| log_uniform(generator, 2.0, 20.0) as u8);
-    let printed = dithers && chance(generator, 0.4);
-    if let Some(tones) = tones.filter(|_| printed) {
+    let mut tones = dithers.then(|| log_uniform(generator, 2.0, 20.0) as u8);
+    let printed = tones.take_if(|_| chance(generator, 0.4));
+    if let Some(tones) = printed {
         dither(crop, tones);
     }
-    let side = if chance(generator, config.low_resolution_probability) || dithers {
-        log_uniform(generator, config.low_resolution_min, 0.8)
-    } else {
-        1.0
-    };
-    if side < 1.0 {
-        lower_resolution(crop, side, tones.filter(|_| !printed));
+    if chance(generator, config.low_resolution_probability) || dithers {
+        let side = log_uniform(generator, config.low_resolution_min, 0.8);
+        lower_resolution(crop, side, tones);
     }
     if chance(generator, config.blur_probability) {
         let sigma = generator.random_range(0.4..=config.blur_sigma_max.max(0.4));

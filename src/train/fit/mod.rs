@@ -413,6 +413,7 @@ impl Training {
         let share_done = self.progress.step as f64 / self.total_steps() as f64;
         let warning = trouble_in_words(&validation, share_done);
         let score = validation.score();
+        // Of equals the later one: layers may learn whose work the score does not see.
         let best = score.is_finite() && self.progress.best_score.is_none_or(|best| score <= best);
         if best {
             self.progress.best_score = Some(score);

@@ -225,7 +225,7 @@ fn float_forward(recipe: &Recipe) -> Result<Graph, FitError> {
 }
 
 /// `graph` with the weights of the same names in the file. Those whose shape follows the number of landmarks stay as they are when
-/// that is another, as do those of a recipe's layers that learn and that the file has not.
+/// that is another, as do those of a recipe's layers that learn and that the file has not in their shape.
 /// Where the file's batch normalisation is folded, as a released file's is, the graph's is folded too.
 fn with_weights(mut graph: Graph, path: &Path, recipe: &Recipe) -> Result<Graph, FitError> {
     let bytes = fs::read(path).map_err(|source| ModelError::Read {
