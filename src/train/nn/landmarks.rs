@@ -9,22 +9,18 @@ const PLACES: usize = 64;
 /// Dense 3x3 convolutions while the maps are large and channels few, inverted residuals after; landmarks by the
 /// mean of a heat map each, of an eighth of the crop's size.
 pub(super) fn by_heat_map(net: &mut Layers, landmark_count: usize) -> Result<(), GraphError> {
-    let Maps {
-        early,
-        fine,
-        coarse,
-    } = backbone(net)?;
+    let maps = backbone(net)?;
     // What the whole face looks like comes down to where its parts are.
-    let whole = net.conv_bn("places.whole", &coarse, PLACES, Kernel::new(1, 1))?;
+    let whole = net.conv_bn("places.whole", &maps.coarse, PLACES, Kernel::new(1, 1))?;
     let whole = net.upsample_twice(&whole)?;
-    let parts = net.conv_bn("places.parts", &fine, PLACES, Kernel::new(1, 1))?;
+    let parts = net.conv_bn("places.parts", &maps.fine, PLACES, Kernel::new(1, 1))?;
     let places = net.graph.apply("Add", &[&parts, &whole], &[])?;
     let places = net.graph.apply("Relu", &[&places], &[])?;
     let places = net.inverted_residual("places", &places, 2, PLACES, Kernel::new(3, 1))?;
     let landmarks = net.integral("landmarks", &places, landmark_count)?;
     net.output(&landmarks, "landmarks")?;
-    presence(net, &early, &fine, &coarse)?;
-    let mean = net.graph.apply("GlobalAveragePool", &[&coarse], &[])?;
+    presence(net, &maps)?;
+    let mean = net.graph.apply("GlobalAveragePool", &[&maps.coarse], &[])?;
     let uncertainty = net.fully_connected("uncertainty", &mean, landmark_count)?;
     net.output(&uncertainty, "uncertainty")
 }
@@ -37,13 +33,13 @@ pub(super) fn by_regression(net: &mut Layers, landmark_count: usize) -> Result<(
 
 /// Whether there is a face, from layers of its own beside those that place landmarks: what tells a face from what looks like
 /// one is not what tells where its parts are, and the landmarks can be left as they are when it learns on.
-fn presence(net: &mut Layers, early: &str, fine: &str, coarse: &str) -> Result<(), GraphError> {
-    let texture = net.conv_bn("presence.early", early, 24, Kernel::new(3, 2))?;
-    let parts = net.conv_bn("presence.fine", fine, 24, Kernel::new(1, 1))?;
+fn presence(net: &mut Layers, maps: &Maps) -> Result<(), GraphError> {
+    let texture = net.conv_bn("presence.early", &maps.early, 24, Kernel::new(3, 2))?;
+    let parts = net.conv_bn("presence.fine", &maps.fine, 24, Kernel::new(1, 1))?;
     let parts = net.graph.apply("Add", &[&texture, &parts], &[])?;
     let parts = net.graph.apply("Relu", &[&parts], &[])?;
     let parts = net.conv_bn("presence.parts", &parts, 48, Kernel::new(3, 2))?;
-    let whole = net.conv_bn("presence.coarse", coarse, 48, Kernel::new(1, 1))?;
+    let whole = net.conv_bn("presence.coarse", &maps.coarse, 48, Kernel::new(1, 1))?;
     let face = net.graph.apply("Add", &[&parts, &whole], &[])?;
     let face = net.graph.apply("Relu", &[&face], &[])?;
     let face = net.inverted_residual("presence.face", &face, 2, 48, Kernel::new(3, 1))?;
